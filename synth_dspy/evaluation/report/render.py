@@ -103,7 +103,9 @@ def render(run: FinishedRun) -> dict[str, str]:
             "corrected": any("corrected" in arm for arm in results["arms"]),
             "agreement_words": agreement_words(results["judge"]),
             "agreement": agreement_sentence(results["judge"]),
-            "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
+            "prompts": {
+                c["arm"]: c for c in results.get("comparisons_prompts") or [] if c["against"] == results["baseline"]
+            },
             "date": (measurements.get("date") or "").replace("T", " ")[:16],
             "trainings": list(_trainings(results["arms"])),
             "next": next_steps(results, measurements, run.folder),
