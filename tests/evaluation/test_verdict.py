@@ -36,12 +36,17 @@ def test_below_thirty_items_nothing_is_called_better(
 
 
 def test_an_arm_that_scores_far_lower_is_in_the_headline(answers: Rows, facts: dict[str, Any]) -> None:
-    few = verdict(answers({"rag": [1, 0] * 4, "sft": [0] * 8, "dpo": [0] * 7 + [1], "kto": [1, 0] * 4}), facts)
-    assert few["headline"].endswith("(n = 8). dpo and sft score 38 to 50 points lower.")
+    level = verdict(answers({"rag": [1, 0] * 15, "sft": [0, 0, 0, 1] * 7 + [1, 1], "kto": [1, 0] * 15}), facts)
+    assert level["headline"] == "No evidence that any arm is better than rag. sft scores 20 points lower."
     scores = {"rag": [1, 0] * 24, "sft": [1] * 48, "dpo": [0] * 48}
     many = verdict(answers(scores), facts)
     assert many["headline"].startswith("sft is better than rag")
     assert many["headline"].endswith("dpo is worse.")
+
+
+def test_too_few_items_rank_no_arms(answers: Rows, facts: dict[str, Any]) -> None:
+    few = verdict(answers({"rag": [1, 0] * 4, "sft": [0] * 8, "dpo": [0] * 7 + [1], "kto": [1, 0] * 4}), facts)
+    assert few["headline"] == "Too few items to say whether any arm is better than rag (n = 8)."
 
 
 def _scored(answers: Rows, judged: dict[str, list[float]], f1: dict[str, float]) -> list[dict[str, Any]]:

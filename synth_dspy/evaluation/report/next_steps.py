@@ -80,6 +80,9 @@ def needed_items(results: Results) -> int:
 def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterator[Step]:
     verdict, baseline = results["verdict"], results["baseline"]
     again = _command(results, measurements, folder)
+    if verdict["highest"] is None:
+        yield Step("No arm was scored: mend what made the arms fail, and run it again.", again)
+        return
     n, best = results["items"]["headline"], verdict["best"]
     quick = _is_quick(measurements, folder)
     scored = n
