@@ -11,7 +11,7 @@ import pytest
 from finished_runs import summarise
 
 from synth_dspy.core.run import jsonl_text
-from synth_dspy.evaluation.report.next_steps import Step, needed_items, next_steps
+from synth_dspy.evaluation.report.next_steps import Step, needed_items, next_steps, typed
 from synth_dspy.evaluation.report.verdict import LEVEL
 
 Rows = Callable[..., list[dict[str, Any]]]
@@ -59,6 +59,12 @@ def test_arms_without_scores_are_neither_voted_on_nor_chosen_from(
         (mend,) = steps(rows, facts, tmp_path)
         assert mend.sentence.startswith("No arm was scored")
         assert mend.command == facts["command"]
+
+
+def test_a_flag_is_spelled_alike_wherever_a_report_has_it(answers: Rows, facts: dict[str, Any]) -> None:
+    command = "python -m synth_dspy.compile table_docs --task.database my.db --models.student m"
+    _, measurements = summarise(answers({"rag": [0, 1] * 4}), {**facts, "command": command})
+    assert typed(measurements) == "python -m synth_dspy.compile table_docs --database my.db --models.student m"
 
 
 def test_rows_are_added_where_too_few_are_there(tmp_path: Path, answers: Rows, facts: dict[str, Any]) -> None:

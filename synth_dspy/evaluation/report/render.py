@@ -27,7 +27,7 @@ from synth_dspy.evaluation.records import (
 )
 from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT, outcome_of
 from synth_dspy.evaluation.report.judge import agreement_sentence, agreement_words, best_estimate, threshold
-from synth_dspy.evaluation.report.next_steps import next_steps
+from synth_dspy.evaluation.report.next_steps import next_steps, typed
 from synth_dspy.evaluation.report.notes import has_risen, own_training
 from synth_dspy.evaluation.report.passages import retrieval_note, support_note
 from synth_dspy.evaluation.report.verdict import (
@@ -109,6 +109,7 @@ def render(run: FinishedRun) -> dict[str, str]:
             "date": (measurements.get("date") or "").replace("T", " ")[:16],
             "trainings": list(_trainings(results["arms"])),
             "next": next_steps(results, measurements, run.folder),
+            "command": typed(measurements),
             "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
         }
         try:
