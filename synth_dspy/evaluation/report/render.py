@@ -110,6 +110,7 @@ def render(run: FinishedRun) -> dict[str, str]:
             "trainings": list(_trainings(results["arms"])),
             "next": next_steps(results, measurements, run.folder),
             "command": typed(measurements),
+            "models": _models(results),
             "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
         }
         try:
@@ -119,6 +120,16 @@ def render(run: FinishedRun) -> dict[str, str]:
             }
         except jinja2.TemplateRuntimeError as error:
             raise KeyError(str(error)) from error
+
+
+def _models(results: Results) -> dict[str, str]:
+    """What each role was, for the table of models: a judge that a metric replaces was not asked."""
+    shown = {role: str(model) for role, model in results["models"].items()}
+    if "judge" in shown and is_measured(results):
+        shown["judge"] = f"not asked: answers are scored by {(results['judge'] or {}).get('name') or 'a metric'}"
+    if "teacher" in shown and shown["teacher"] == shown.get("student"):
+        shown["teacher"] += " (the student's model)"
+    return shown
 
 
 def _trainings(arms: Iterable[ArmRecord]) -> Iterator[dict[str, Any]]:
