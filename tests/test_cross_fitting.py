@@ -271,7 +271,7 @@ def test_few_labels_are_cross_fitted_where_the_time_allows(
     run = compile_tickets(server, tmp_path, {**embedded, **more}, number)
     assert results_of(run)["items"]["n"] == scored
     shown = re.search(
-        r"Cross-fitting in 5 folds over 36 rows: .* model calls; how long is in the plan", capsys.readouterr().err
+        r"Cross-fitting in 5 folds over 36 rows: .* What it takes is in the plan", capsys.readouterr().err
     )
     assert bool(shown) is (scored == 36)
     report = (run.folder / "report.md").read_text(encoding="utf-8")
