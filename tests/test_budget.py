@@ -20,7 +20,7 @@ from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.usage import ModelCall, Unit
 from synth_dspy.models.prices import given_price, list_price
 from synth_dspy.pipeline import experiment
-from synth_dspy.pipeline.plan import Rate, Step, describe, measured_rate
+from synth_dspy.pipeline.plan import FREE, Rate, Step, describe, measured_rate
 
 KIND = ("student", "openai/gpt-4o-mini")
 CALL = ModelCall("key", "{}", KIND[1], KIND[0], cost_usd=1.0)
@@ -105,6 +105,24 @@ def test_a_plan_has_the_rates_of_a_former_run(tmp_path: Path) -> None:
     assert "no earlier run has measured any" in describe([Step("apply", 10, Rate())])
 
 
+def test_the_calls_of_an_earlier_synthesis_are_not_taken_for_those_of_one_candidate(tmp_path: Path) -> None:
+    """They are of no item; 24 of a small run once became 24 for each of 24 candidates."""
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        for number in range(24):
+            call = ModelCall(str(number), "{}", KIND[1], "teacher", Unit("synthesis", "", ""), input_tokens=100)
+            ledger.record(call)
+    rate = measured_rate(tmp_path, station="synthesis", role="teacher")
+    assert rate is not None
+    assert (rate.per_item, rate.input_tokens) == (1.0, 100)
+
+
+def test_a_plan_of_models_on_this_machine_says_nothing_of_prices() -> None:
+    embedded, unpriced = Step("apply", 10, Rate(), FREE), Step("judge", 10, Rate())
+    assert not re.search(r"price|\$", describe([embedded]))
+    assert "no price in the list" in describe([embedded, unpriced])
+    assert re.search(r"\$0\.01 \(", describe([embedded, Step("judge", 10, Rate(), (1e-6, 1e-6))]))
+
+
 ROWS_TASK = """
 from pathlib import Path
 from typing import Literal
@@ -153,7 +171,7 @@ def test_a_plan_expects_of_trainings_what_they_took_and_not_their_limit(
     arms = ["--evaluation.arms", "sft,dpo", "--splits.folds", "1"]
     quick = plan_of(capsys, "--quick", *arms)
     assert re.search(r"training: about [1-4] min, at most 20 min\n", quick)  # by the model's size
-    assert re.search(r"tokens, [1-5] min, ", quick)
+    assert re.search(r"tokens, [1-5] min \(", quick)
     former = garden / "runs" / "garden" / "20270101-000000-aaaa"
     former.mkdir()
     Ledger(former / "ledger.sqlite").close()
@@ -173,6 +191,15 @@ def test_where_labels_are_compared_by_equality_no_judge_is_planned(
     assert "evaluation, judge" not in plan
     assert "judge: not called, since answers are scored by equality here (openai/gpt-4o costs nothing)" in plan
     assert "$" not in plan
+
+
+def test_a_plan_has_a_line_for_the_row_under_dspys_adapter(garden: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = ["--evaluation.arms", "bootstrap", "--splits.folds", "1"]
+    line = r"  evaluation, zero_shot \(DSPy's adapter\), if its prompts differ: \d+ calls"
+    assert re.search(line, plan_of(capsys, *arms))
+    quick = plan_of(capsys, "--quick", *arms)
+    assert "adapter" not in quick  # which has no such row
+    assert not re.search(r"price|\$|answered already", quick)
 
 
 def test_a_compile_whose_time_is_up_loads_no_model_and_can_be_resumed(
@@ -204,11 +231,14 @@ def test_a_compile_stops_at_its_budget_and_goes_on_with_more(
     match = r"\$0\.00\d+ spent in \d priced calls.*--resume \S+ with a higher"
     with pytest.raises(BudgetReached, match=match) as stopped:
         cli.main(["ask", *models, "--evaluation.arms", "bootstrap", "--max-usd", "0.0015"])
-    assert "plan: about" in capsys.readouterr().err
+    first = capsys.readouterr().err
+    assert "plan: about" in first
+    assert "answered already" not in first
     (run,) = (word.strip("'`") for word in str(stopped.value).split() if "/runs/ask/" in word)
     assert not (Path(run) / "results.json").exists()
     with pytest.raises(BudgetReached):
         cli.main(["ask", "--resume", run])
+    assert re.search(r"\n  of these, [1-9] calls? answered already will not be made again", capsys.readouterr().err)
     with pytest.raises(SetupError, match="--max-usd is 'much'"):
         cli.main(["ask", "--resume", run, "--max-usd", "much"])
     assert cli.main(["ask", "--resume", run, "--max-usd", "1"]) == 0

@@ -381,6 +381,27 @@ class TestProgram:
         loaded = synth_dspy.load(run.folder / "programs" / "bootstrap", program=program)
         assert loaded(question="What is 1?").answer == "card"
 
+    def test_the_call_in_the_report_is_the_one_that_was_made_also_after_a_resumption(
+        self, server: Server, tmp_path: Path
+    ) -> None:
+        server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
+        given: dict[str, Any] = {
+            "program": dspy.Predict("question -> answer"), "trainset": self.rows(), "workspace": tmp_path
+        }  # fmt: skip
+        run = synth_dspy.compile_task(**given, arms=["bootstrap"], quick=True, **settings(server))
+        call = f"compile_task(..., arms=['bootstrap'], quick=True, concurrency=4, models={settings(server)['models']!r}"
+
+        def words(text: str) -> set[str]:
+            return set(re.findall(r"[\w:/.]+", text))
+
+        for _ in range(2):
+            report = (run.folder / "report.md").read_text(encoding="utf-8")
+            (again,) = re.findall(r"Run it again:\n\n +(.*)", report)
+            assert again.startswith("compile_task(..., arms=['bootstrap'], quick=True, ")
+            assert words(call) <= words(again)
+            assert f"{again.replace(', quick=True', '')}\n" in report  # the next step
+            run = synth_dspy.compile_task(**given, resume=run.folder)
+
     def test_rows_that_are_all_the_same_leave_nothing_to_learn_from(self, server: Server, tmp_path: Path) -> None:
         server.behaviour.reply = "[[ ## answer ## ]]\ncard\n\n[[ ## completed ## ]]"
         same, program = self.rows(1) * 30, dspy.Predict("question -> answer")

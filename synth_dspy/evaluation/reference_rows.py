@@ -50,18 +50,28 @@ class Reference:
     adapters: Adapters | None = None
 
     def most(self, items: int) -> int:
-        """The number of held-out items to run it on.
-
-        DSPy's adapter calls twice if a reply cannot be parsed, so half of the items cost no more than an arm. Too few
-        items for a comparison would be wasted.
-        """
-        return items if self.adapters is None else max(SMALL_SAMPLE, math.ceil(items / 2))
+        """The number of held-out items to run it on."""
+        return items if self.adapters is None else adapter_items(items)
 
     def facts(self) -> ReferenceFacts:
         """Facts for the report, once its program has run."""
         same = self.adapters is not None and not self.adapters.differ
         skipped = "the program's prompts are DSPy's own already" if same else ""
         return ReferenceFacts(self.name, self.kind, self.answer, skipped)
+
+
+def adapter_items(items: int) -> int:
+    """On how many of the held-out items the baseline is run under DSPy's adapter.
+
+    The adapter calls twice if a reply cannot be parsed, so half of the items cost no more than an arm. Too few items
+    for a comparison would be wasted.
+    """
+    return max(SMALL_SAMPLE, math.ceil(items / 2))
+
+
+def under_adapter(baseline: str) -> str:
+    """The name of that row."""
+    return f"{baseline} (DSPy's adapter)"
 
 
 class SameAnswer(dspy.Module):
@@ -128,7 +138,7 @@ def under_dspy_adapter(baseline: str, program: dspy.Module) -> Reference:
     for mine, theirs in zip(copy.predictors(), program.predictors(), strict=True):
         mine.lm = theirs.lm
     copy.map_named_predictors(lambda predictor: _UnderDspyAdapter(predictor, adapters))
-    return Reference(f"{baseline} (DSPy's adapter)", PROMPTS, copy, adapters=adapters)
+    return Reference(under_adapter(baseline), PROMPTS, copy, adapters=adapters)
 
 
 class _UnderDspyAdapter(dspy.Predict):

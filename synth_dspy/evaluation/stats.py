@@ -41,6 +41,7 @@ LEVEL = 0.95
 POWER = 0.80
 NOTHING = 2.0
 """The smallest detectable difference if not even the largest one would be detected."""
+_FEW_PAIRS = 30  # with fewer items the power of the test of 0/1 scores is enumerated
 _EXACT_UP_TO = 14  # sign patterns are enumerated up to 2**14; beyond that they are sampled
 _CHUNK = 1_000_000  # numbers held at once while resampling (8 MB)
 
@@ -94,10 +95,13 @@ def estimate(
     (Clopper & Pearson 1934) bound on the share of units that could have scored anything else within `bounds`. If groups
     are all alike although their items differ, items are resampled.
 
-    Three scores that are nearly equal are as little evidence as three equal ones. For fewer than `FEW` scores (but not
-    for paired differences, whose test is exact) the interval is therefore never narrower than that bound: unobserved
-    scores may still be as large a share of all items (Hanley & Lippman-Hand 1983, "If Nothing Goes Wrong, Is Everything
-    All Right?", for 0/1 scores). Of three scores from Beta(8, 2), BCa alone covers the mean 78 times in 100.
+    Of fewer than `FEW` items that all score 0 or 1 the interval is Clopper and Pearson's exact one of a share: the
+    bootstrap has next to nothing to draw from, and its ends jump from one possible mean to another with the seed.
+
+    Three scores that are nearly equal are as little evidence as three equal ones. For fewer than `FEW` other scores
+    (but not for paired differences, whose test is exact) the interval is therefore never narrower than that bound:
+    unobserved scores may still be as large a share of all items (Hanley & Lippman-Hand 1983, "If Nothing Goes Wrong, Is
+    Everything All Right?", for 0/1 scores). Of three scores from Beta(8, 2), BCa alone covers the mean 78 times in 100.
 
     Args:
         scores: one per item, shape (n,).
@@ -116,6 +120,8 @@ def estimate(
     if np.ptp(values) >= 1e-12 > np.ptp(sums - mean * counts):
         return estimate(scores, None, bounds=bounds, resamples=resamples, seed=seed, level=level)
     few = values.size < FEW and bounds == (0.0, 1.0)
+    if few and unit == "items" and np.isin(values, bounds).all():
+        return Estimate(mean, *_exact(int(values.sum()), units, level), units, units)
     low, high = _interval(sums, counts, unit, bounds, few, resamples, seed, level)
     return Estimate(mean, low, high, values.size, units, unit)
 
@@ -313,26 +319,71 @@ def smallest_detectable(
     Minimum detectable effect (Bloom 1995): (t_0.975 + t_0.80) standard errors of the mean paired difference, with
     the cluster-robust standard error if groups are the units; with several tests, at the level of Holm's first
     step, 5 % divided by their number. None for fewer than two units or no variation.
+
+    Sign flips show nothing unless enough units differ (6 at 5 %), and few observed differences say little about how
+    many would. So if fewer units differ than would with 80 % power, it is at least the difference that this many units
+    would make, each by as much as those observed and all in one direction. For fewer than `_FEW_PAIRS` items whose
+    differences are all of one size, as those of 0/1 scores, the power is enumerated instead; see `_least_net_share`.
     """
     values, labels = _checked(differences, groups)
     if values.size < 2:
         return None
     sums, counts, unit = _units(values, labels, few_groups)
-    units = len(sums)
-    if np.abs(values).max() < 1e-12:
+    units, sizes = len(sums), np.abs(sums[np.abs(sums) > 1e-12])
+    if not sizes.size:
         return None
-    if unit == "groups" and units < MIN_GROUPS:
-        error = _jackknife_error(sums, counts)
-    elif 2.0 ** (1 - units) * tests > 1 - LEVEL:
-        return NOTHING
-    else:
+    flipped, least = unit == "items" or units >= MIN_GROUPS, 0.0
+    if flipped:
+        needed = math.ceil(1 + math.log2(tests / (1 - LEVEL)) - 1e-9)  # the least p of m units is 2 / 2**m
+        if needed > units:
+            return NOTHING
+        if unit == "items" and units < _FEW_PAIRS and np.ptp(sizes) < 1e-9:
+            return float(sizes[0]) * _least_net_share(len(sizes) / units, units, (1 - LEVEL) / tests)
+        from scipy.stats import beta
+
+        share = float(beta.ppf(POWER, needed, units - needed + 1))  # Clopper & Pearson 1934: that many of the units
+        if len(sizes) < share * units:
+            least = share * units * float(sizes.mean()) / float(counts.sum())
         residuals = sums - counts * (sums.sum() / counts.sum())
         error = math.sqrt(float(residuals @ residuals) * units / (units - 1)) / float(counts.sum())
+    else:
+        error = _jackknife_error(sums, counts)
     if error < 1e-12:
         return None
     from scipy.stats import t
 
-    return float((t.ppf(1 - (1 - LEVEL) / (2 * tests), units - 1) + t.ppf(POWER, units - 1)) * error)
+    return max(least, float((t.ppf(1 - (1 - LEVEL) / (2 * tests), units - 1) + t.ppf(POWER, units - 1)) * error))
+
+
+def _least_net_share(differing: float, pairs: int, level: float) -> float:
+    """The smallest share of wins less losses that the exact sign test detects with 80 % power.
+
+    The power is enumerated over how many pairs differ (exact unconditional power of McNemar's test; Duffy 1984,
+    "Asymptotic and exact power for the McNemar test and its analogue with R controls per case"). As many are assumed to
+    differ as were observed to (Connor 1987, "Sample size for testing differences in proportions for the paired-sample
+    design"), or as many as the difference itself takes.
+
+    Args:
+        differing: observed share of the pairs that differ.
+        pairs: how many there are.
+        level: of the two-sided test; 2 / 2**pairs or more.
+    """
+    from scipy.stats import binom
+
+    numbers = np.arange(pairs + 1)
+    wins = binom.isf(level / 2, numbers, 0.5) + 1  # the fewest of them that are significant
+
+    def power(net: float) -> float:
+        differ = max(differing, net)
+        chance = (differ + net) / (2 * differ)
+        detected = binom.sf(wins - 1, numbers, chance) + binom.cdf(numbers - wins, numbers, chance)
+        return float(binom.pmf(numbers, pairs, differ) @ detected)
+
+    low, high = 0.0, 1.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle) >= POWER else (middle, high)
+    return high
 
 
 def percentile(values: Sequence[float], q: float) -> float | None:
@@ -344,7 +395,10 @@ def method(n: int, groups: int = MIN_GROUPS) -> str:
     """The method of `estimate` for `n` scores; `groups` is their number if groups are the units."""
     if groups < MIN_GROUPS:
         return "95 % Student's t with a delete-one-group jackknife"
-    few = f" (scores of fewer than {FEW} items: at least Clopper and Pearson's bound on unobserved scores)"
+    few = (
+        f" (fewer than {FEW} items: of 0/1 scores Clopper and Pearson's exact interval, of others at least their bound "
+        "on unobserved scores)"
+    )
     return "95 % BCa bootstrap, t-expanded" + (few if n < FEW else "")
 
 
@@ -415,6 +469,15 @@ def _interval(
         if few:
             low, high = min(low, unseen[0]), max(high, unseen[1])
     return max(bounds[0], low), min(bounds[1], high)
+
+
+def _exact(right: int, n: int, level: float) -> tuple[float, float]:
+    """The exact interval of a share (Clopper & Pearson 1934)."""
+    from scipy.stats import beta
+
+    tail = (1 - level) / 2
+    low = float(beta.ppf(tail, right, n - right + 1)) if right else 0.0
+    return low, float(beta.isf(tail, right + 1, n - right)) if right < n else 1.0
 
 
 def _jackknife_error(sums: Array, counts: Array) -> float:

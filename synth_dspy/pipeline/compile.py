@@ -27,6 +27,7 @@ from synth_dspy.core.errors import AwaitingReview, NewRunNeeded, SetupError
 from synth_dspy.core.invocation import CALL, command
 from synth_dspy.core.io.files import limit_access, limit_access_to, restoring_umask
 from synth_dspy.core.ledger_file import LEDGER, copy_answers
+from synth_dspy.core.masking import mask_message
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.s3.address import Address, address_of
 from synth_dspy.core.validation import describe_error
@@ -226,7 +227,7 @@ def start(
         run.in_memory = True
         if given:
             write_given(run.folder, given)
-        run.resume_command, typed = _call(run), f"{CALL}{'quick=True' if config.quick else '...'})"
+        run.resume_command, typed = _call(run), _typed(config)
     try:
         return _finish(here, run, config, task, typed, copy)
     except (SetupError, AwaitingReview):
@@ -337,7 +338,7 @@ def _resume_in_memory(
             "to start a new run."
         )
     limit_access(share=config.share)
-    return _finish(here, run, config, task, f"{CALL}...)", copy or _copy_of(run, config.runs))
+    return _finish(here, run, config, task, _typed(config), copy or _copy_of(run, config.runs))
 
 
 def _setting(config: CompileConfig, name: str) -> Any:
@@ -380,6 +381,16 @@ def _bring_up_to_date(copy: Address, folder: Path) -> None:
 def _call(run: runs.Run) -> str:
     """The call that resumes a run of a task that no file declares."""
     return f"{CALL}..., resume={str(run.folder.resolve())!r})"
+
+
+def _typed(config: CompileConfig) -> str:
+    """The call that starts a run of a task that no file declares: its settings in full, which a resumed run has too."""
+    given = config.model_dump(mode="json", exclude_defaults=True, exclude_none=True, exclude={"runs"})
+    arms = given.get("evaluation", {}).pop("arms", None)
+    settings = {"arms": arms, "quick": None, **given}
+    return mask_message(
+        f"{CALL}{', '.join(['...', *(f'{key}={value!r}' for key, value in settings.items() if value)])})"
+    )
 
 
 def _finish(

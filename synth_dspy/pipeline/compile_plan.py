@@ -17,6 +17,7 @@ from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.text import counted
 from synth_dspy.domains.documents.proposals import ROUNDS
 from synth_dspy.evaluation.answers import ModelFree
+from synth_dspy.evaluation.reference_rows import adapter_items, under_adapter
 from synth_dspy.models.prices import Price, given_price, list_price
 from synth_dspy.models.roles import EMBEDDED
 from synth_dspy.pipeline.arms import most_trainings, trains_weights
@@ -24,7 +25,7 @@ from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.datasets import Splits
 from synth_dspy.pipeline.folds import expected_minutes
 from synth_dspy.pipeline.generators import Generator, Outside
-from synth_dspy.pipeline.plan import Rate, Step, Trainings, describe, former_rate
+from synth_dspy.pipeline.plan import FREE, Rate, Step, Trainings, describe, former_rate
 from synth_dspy.pipeline.proposals import WANTED
 from synth_dspy.training.optimizer import QUICK_EXAMPLES
 
@@ -83,17 +84,26 @@ def describe_compile(
         steps.append(Step(f"choice of prompts, {student}", len(prompts) * rounds, chosen, price, many))
         rate = former_rate(runs, station="evaluation", role="student")
         steps.append(Step(f"evaluation, {student}", len(arms[student]) * held_out, rate, price, many))
+    if not config.quick:
+        sizes = [len(fold["test"].labelled) for fold in folds] if labelled else [held_out]
+        other = under_adapter(names[0])
+        rate = former_rate(runs, station="evaluation", arm=other)
+        number = sum(min(size, held_out, adapter_items(min(size, held_out))) for size in sizes)
+        price = price_of(config.models, "student")
+        steps.append(Step(f"evaluation, {other}, if its prompts differ", number, rate, price, many))
     judged = config.models.judge != "reference"
     unused = task.judge.how if judged and isinstance(task.judge, ModelFree) else None
     if judged and unused is None:
         rate = former_rate(runs, station="evaluation", role="judge")
         steps.append(Step("evaluation, judge", len(names) * held_out, rate, prices["judge"], many))
-    number = most_trainings(task, names, config) * rounds
+    trainings = most_trainings(task, names, config) * rounds
     rows = QUICK_EXAMPLES if config.quick else len(folds[0]["train"].labelled) + candidates if folds else candidates
     each = _measured_minutes(runs, config) or expected_minutes(context, rows)
-    plan = describe(steps, _trainings(config.training, number, each))
+    plan = describe(steps, _trainings(config.training, trainings, each))
     if unused is not None:
         plan += f"\n  judge: not called, since answers are scored {unused} here ({config.models.judge} costs nothing)"
+    if answered := sum(each["calls"] for each in context.ledger.totals("role")):
+        plan += f"\n  of these, {counted(answered, 'call')} answered already will not be made again"
     return plan
 
 
@@ -140,10 +150,10 @@ def _trainings(settings: Training, number: int, each: float) -> Trainings:
 
 
 def price_of(models: Models, role: str) -> Price | None:
-    """The price of a role's model: as set, or the list price; None if it is embedded, or has none."""
+    """The price of a role's model: as set, or the list price; `FREE` if it is embedded, None if it has none."""
     model = getattr(models, role)
     if model.startswith(EMBEDDED) or model == "reference":
-        return None
+        return FREE
     return given_price(models.options.get(role, {}).get("price"), role) or list_price(model)
 
 

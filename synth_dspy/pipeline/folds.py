@@ -99,7 +99,7 @@ def plan_folds(context: Context, knowledge: Knowledge, single: Splits, names: Se
     alone = min(len(single["test"].labelled), most)
     context.say(
         f"Cross-fitting in {len(parts)} folds over {groups} {noun}s: each of {scored} labelled questions is held out "
-        f"once, where a single split holds out {alone}. {cost.sentence(len(parts), scored)} --splits.folds 1 is a "
+        f"once, where a single split holds out {alone}. {cost.sentence(len(parts))} --splits.folds 1 is a "
         "single split."
     )
     return Plan(parts, final)
@@ -185,12 +185,12 @@ class _Cost:
         minutes = self.total_minutes(folds, SMALL_SAMPLE)
         return minutes is not None and minutes <= most
 
-    def sentence(self, folds: int, scored: int) -> str:
+    def sentence(self, folds: int) -> str:
         """What cross-fitting takes, in words."""
-        parts = [f"up to about {(folds + 1) * self.calls + self.arms * scored:,} model calls"]
-        if self.trainings:
-            parts.insert(0, f"up to {(folds + 1) * self.trainings} trainings ({folds} folds and once on all labels)")
-        return f"It takes {' and '.join(parts)}; how long is in the plan."
+        if not self.trainings:
+            return "What it takes is in the plan."
+        number = (folds + 1) * self.trainings
+        return f"It takes up to {number} trainings ({folds} folds and once on all labels); the rest is in the plan."
 
 
 def expected_minutes(context: Context, rows: int) -> float:

@@ -20,6 +20,8 @@ DEFAULT_TOKENS = (700.0, 100.0)
 """Input and output tokens of a call that nothing is known about."""
 DEFAULT_SECONDS = 1.0
 """Seconds of such a call."""
+FREE: Price = (0.0, 0.0)
+"""The price of a model on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Rate:
     """What calls of a kind cost on average.
 
     Attributes:
-        per_item: calls for each item.
+        per_item: calls for each item; not measured of calls that are of no item and no arm, as in synthesis.
         input_tokens, output_tokens: per call.
         seconds: per call.
         measured: the folder of the run that it was measured in, or empty.
@@ -48,7 +50,7 @@ class Step:
         name: what is done.
         items: how many.
         rate: of its calls.
-        price: of a token; None: nothing is charged, or the price is unknown.
+        price: of a token; None: unknown.
         concurrency: of its calls.
     """
 
@@ -100,22 +102,23 @@ def describe(steps: Sequence[Step], trainings: Trainings | None = None) -> str:
         trainings: if weights are trained.
     """
     trainings = trainings or Trainings()
-    priced = any(step.price for step in steps) or trainings.usd is not None
     steps = [step for step in steps if step.calls]
+    priced = any(step.price not in (None, FREE) for step in steps) or trainings.usd is not None
+    unknown = any(step.price is None for step in steps)
     training = trainings.minutes if trainings.expected is None else trainings.expected
     minutes = sum(step.minutes for step in steps) + training
     measured = next((step.rate.measured for step in steps if step.rate.measured), "")
     tokens = sum(step.calls * (step.rate.input_tokens + step.rate.output_tokens) for step in steps)
     basis = f"calls as in the run {measured}" if measured else "assumed rates, since no earlier run has measured any"
     usd = sum(step.usd for step in steps) + (trainings.usd or 0.0)
-    money = f"${usd:,.2f}" if priced else "no price in the list"
+    money = f", ${usd:,.2f}" if priced else ", no price in the list" if unknown else ""
     lines = [
         f"plan: about {counted(round(sum(step.calls for step in steps)), 'call')}, {_short(tokens)} tokens, "
-        f"{_minutes(minutes)}, {money} ({basis})"
+        f"{_minutes(minutes)}{money} ({basis})"
     ]
     for step in steps:
         each = f"{step.rate.input_tokens:,.0f} + {step.rate.output_tokens:,.0f} tokens each"
-        cost = f", ${step.usd:,.2f}" if step.price else ""
+        cost = f", ${step.usd:,.2f}" if step.price not in (None, FREE) else ""
         lines.append(f"  {step.name}: {counted(round(step.calls), 'call')}, {each}{cost}")
     if trainings.minutes:
         cost = "" if trainings.usd is None else f", ${trainings.usd:,.2f}"
@@ -139,8 +142,8 @@ def measured_rate(run: Path, **where: str) -> Rate | None:
         return None
     condition = " and ".join(f"{column} = ?" for column in where) or "1"
     sql = (
-        "select count(*), count(distinct arm || char(10) || source), avg(input_tokens), avg(output_tokens), "
-        f"avg(latency_s) from calls where {condition}"
+        "select count(*), count(distinct nullif(arm || char(10) || source, char(10))), avg(input_tokens), "
+        f"avg(output_tokens), avg(latency_s) from calls where {condition}"
     )
     try:
         with closing(connect(run / LEDGER, read_only=True)) as db:
@@ -151,7 +154,7 @@ def measured_rate(run: Path, **where: str) -> Rate | None:
         return None
     default = Rate()
     return Rate(
-        calls / max(1, items),
+        calls / items if items else default.per_item,
         default.input_tokens if tokens_in is None else tokens_in,
         default.output_tokens if tokens_out is None else tokens_out,
         default.seconds if seconds is None else seconds,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from finished_runs import summarise
+from finished_runs import make_run, summarise
 from rich.console import Console
 
 from synth_dspy.core.errors import SetupError
@@ -228,3 +228,13 @@ def test_a_task_without_token_f1_shows_its_own_scores(
     console = Console(file=io.StringIO(), width=100)
     console.print(summary_table(results, json.loads((tmp_path / "measurements.json").read_text())))
     assert "right function %" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("score", ["", "my_metric"])
+def test_a_judge_that_a_metric_replaces_is_not_shown_as_one(tmp_path: Path, answers: Rows, score: str) -> None:
+    facts: dict[str, Any] = {"score": score, "judge": {"name": "my_metric" if score else "reference"}}
+    folder = make_run(tmp_path / "run", answers({"rag": [1.0] * 12}), **facts)
+    text = write_report(folder)[1].read_text(encoding="utf-8")
+    shown = r"not asked: answers are scored by my\_metric" if score else "reference"
+    assert f"| judge | {shown} |" in text
+    assert "| teacher | embedded/smollm2-135m-instruct (the student's model) |" in text

@@ -11,7 +11,7 @@ import pytest
 from finished_runs import summarise
 
 from synth_dspy.core.run import jsonl_text
-from synth_dspy.evaluation.report.next_steps import Step, needed_items, next_steps
+from synth_dspy.evaluation.report.next_steps import Step, needed_items, next_steps, typed
 from synth_dspy.evaluation.report.verdict import LEVEL
 
 Rows = Callable[..., list[dict[str, Any]]]
@@ -48,6 +48,23 @@ def test_a_quick_run_is_followed_by_one_step_to_all_items_and_one_to_more(
     assert more.command == "python -m synth_dspy.compile contract_qa --documents FOLDER --labelled FILE"
     assert more.sentence.startswith("Label more questions (")
     assert "not 83." in more.sentence
+
+
+def test_arms_without_scores_are_neither_voted_on_nor_chosen_from(
+    tmp_path: Path, predict: Callable[..., Any], facts: dict[str, Any]
+) -> None:
+    facts |= {"command": "python -m synth_dspy.compile contract_qa --limit 9", "labels": "--task.labelled FILE"}
+    unscored = [predict(arm, i, 0.0, scores={"judged": None}) for arm in ("rag", "sft") for i in range(40)]
+    for rows in ([], unscored):
+        (mend,) = steps(rows, facts, tmp_path)
+        assert mend.sentence.startswith("No arm was scored")
+        assert mend.command == facts["command"]
+
+
+def test_a_flag_is_spelled_alike_wherever_a_report_has_it(answers: Rows, facts: dict[str, Any]) -> None:
+    command = "python -m synth_dspy.compile table_docs --task.database my.db --models.student m"
+    _, measurements = summarise(answers({"rag": [0, 1] * 4}), {**facts, "command": command})
+    assert typed(measurements) == "python -m synth_dspy.compile table_docs --database my.db --models.student m"
 
 
 def test_rows_are_added_where_too_few_are_there(tmp_path: Path, answers: Rows, facts: dict[str, Any]) -> None:
@@ -150,8 +167,8 @@ def test_a_stronger_student_on_a_server_is_not_to_train_weights(
     assert step.command == f"python -m synth_dspy.compile my_task {advised} --models.student ollama_chat/llama3.2"
 
 
-def test_there_are_always_two(tmp_path: Path, answers: Rows) -> None:
-    for rows in ([], answers({"rag": [1.0] * 3}), answers({"rag": [1, 0] * 24, "a": [0, 0] * 24})):
+def test_there_are_two_wherever_something_was_scored(tmp_path: Path, answers: Rows) -> None:
+    for rows in (answers({"rag": [1.0] * 3}), answers({"rag": [1, 0] * 24, "a": [0, 0] * 24})):
         assert len(steps(rows, {"task": "t"}, tmp_path)) == 2
 
 

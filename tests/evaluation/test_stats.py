@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -121,6 +122,17 @@ def test_few_scores_that_are_nearly_equal_say_no_more_than_equal_ones(near: list
         assert (e.high or 0) - (e.low or 0) > 0.6
 
 
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [(1, 8, 0.0032, 0.5265), (7, 8, 0.4735, 0.9968), (0, 8, 0.0, 0.3694), (2, 4, 0.0676, 0.9324), (4, 9, 0.137, 0.788)],
+)
+def test_few_0_1_scores_have_the_exact_interval_whatever_the_seed(right: int, n: int, low: float, high: float) -> None:
+    """As by binom.test(1, 8) in R."""
+    for seed, resamples in ((0, 10_000), (1, 2_000)):
+        e = stats.estimate([1.0] * right + [0.0] * (n - right), seed=seed, resamples=resamples)
+        assert (e.low, e.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+
+
 @pytest.mark.parametrize("n", [3, 5, 9])
 def test_the_interval_of_few_scores_covers_the_truth(n: int) -> None:
     rng = np.random.default_rng(6)
@@ -170,6 +182,41 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> Non
     truth = 0.3 * 2.85 / np.sqrt(n)
     significant = [ttest_rel(rng.normal(truth, 0.3, n), np.zeros(n)).pvalue < 0.05 for _ in range(500)]
     assert np.mean(significant) == pytest.approx(0.8, abs=0.05)
+
+
+@pytest.mark.parametrize(("wins", "losses", "ties"), [(1, 0, 7), (4, 4, 0), (3, 1, 16), (6, 5, 14)])
+def test_the_smallest_detectable_difference_of_a_few_0_1_scores_is_that_of_their_test(
+    wins: int, losses: int, ties: int
+) -> None:
+    """Of 8 items, 6 have to differ before sign flips show anything, however little those observed vary."""
+    gains = [1.0] * wins + [-1.0] * losses + [0.0] * ties
+    least = stats.smallest_detectable(gains)
+    assert least is not None
+    rng, differing = np.random.default_rng(7), (wins + losses) / len(gains)
+
+    def power(truth: float) -> float:
+        differ = max(differing, truth)
+        chances = [(differ + truth) / 2, (differ - truth) / 2, 1 - differ]
+        samples = rng.choice([1.0, -1.0, 0.0], size=(400, len(gains)), p=chances)
+        counts = Counter((int((each > 0).sum()), int((each < 0).sum())) for each in samples)
+        found = sum(
+            n for (up, down), n in counts.items() if (stats.sign_flip_p([1.0] * up + [-1.0] * down) or 1.0) < 0.05
+        )
+        return found / len(samples)
+
+    assert power(least) == pytest.approx(0.8, abs=0.07)
+    assert power(0.7 * least) < 0.7
+    assert least <= 1
+
+
+def test_a_difference_that_few_items_show_is_not_taken_for_a_small_spread() -> None:
+    """Of 40 items 6 have to differ, which 19 % of all do with 80 % power; so with partial credit and with groups."""
+    share = stats.smallest_detectable([1.0] + [0.0] * 39)
+    assert share == pytest.approx(0.19, abs=0.005)
+    assert stats.smallest_detectable([0.5] + [0.0] * 39) == pytest.approx((share or 0) / 2)
+    assert stats.smallest_detectable([0.5, 0.0] + [0.0] * 78, [i // 2 for i in range(80)]) == pytest.approx(
+        (share or 0) / 4
+    )
 
 
 def test_too_few_items_for_any_p_value_can_show_nothing() -> None:

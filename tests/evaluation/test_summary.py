@@ -220,6 +220,15 @@ def test_how_the_interval_of_few_items_is_made_is_said(answers: Rows, facts: dic
     assert results["method"]["interval"].startswith("95 % BCa bootstrap, t-expanded")
 
 
+@pytest.mark.parametrize("scores", [[0, 1, 0, 0, 0, 0, 0, 0], [0.2, 0.9, 0.4, 0.4, 0.1, 0.7] * 3])
+def test_a_breakdown_of_all_items_has_the_interval_of_the_arm(
+    answers: Rows, facts: dict[str, Any], scores: list[float]
+) -> None:
+    results, _ = summarise([{**row, "category": "only"} for row in answers({"rag": scores})], facts)
+    (part,) = results["breakdown"]["category"]
+    assert part["arms"]["rag"]["judged"] == _arm(results, "rag")["scores"]["judged"]
+
+
 def test_results_do_not_depend_on_order_or_on_what_two_equal_runs_measure(answers: Rows, facts: dict[str, Any]) -> None:
     rng = random.Random(0)
     scores = {arm: [rng.random() for _ in range(48)] for arm in ("rag", "a", "b")}

@@ -36,12 +36,17 @@ def test_below_thirty_items_nothing_is_called_better(
 
 
 def test_an_arm_that_scores_far_lower_is_in_the_headline(answers: Rows, facts: dict[str, Any]) -> None:
-    few = verdict(answers({"rag": [1, 0] * 4, "sft": [0] * 8, "dpo": [0] * 7 + [1], "kto": [1, 0] * 4}), facts)
-    assert few["headline"].endswith("(n = 8). dpo and sft score 38 to 50 points lower.")
+    level = verdict(answers({"rag": [1, 0] * 15, "sft": [0, 0, 0, 1] * 7 + [1, 1], "kto": [1, 0] * 15}), facts)
+    assert level["headline"] == "No evidence that any arm is better than rag. sft scores 20 points lower."
     scores = {"rag": [1, 0] * 24, "sft": [1] * 48, "dpo": [0] * 48}
     many = verdict(answers(scores), facts)
     assert many["headline"].startswith("sft is better than rag")
     assert many["headline"].endswith("dpo is worse.")
+
+
+def test_too_few_items_rank_no_arms(answers: Rows, facts: dict[str, Any]) -> None:
+    few = verdict(answers({"rag": [1, 0] * 4, "sft": [0] * 8, "dpo": [0] * 7 + [1], "kto": [1, 0] * 4}), facts)
+    assert few["headline"] == "Too few items to say whether any arm is better than rag (n = 8)."
 
 
 def _scored(answers: Rows, judged: dict[str, list[float]], f1: dict[str, float]) -> list[dict[str, Any]]:
@@ -103,7 +108,28 @@ def test_rows_beside_the_arms_change_nothing_about_the_arms(answers: Rows, facts
     }  # fmt: skip
     (level,) = [note for note in results["notes"] if "the same answer to every question" in note]
     assert "evidence that rag does better" in level  # sft does
-    assert any("Under DSPy's own adapter rag is better (+75.0 points)" in note for note in results["notes"])
+    assert any(
+        "adapter rag scores 100.0 %, not 25.0 %, on the same 48 items (+75.0" in note for note in results["notes"]
+    )
+
+
+def test_a_baseline_that_scores_higher_under_dspys_adapter_is_set_against_the_best_arm(
+    answers: Rows, facts: dict[str, Any]
+) -> None:
+    """Too little for evidence, and on some of the items only: the reader is told all the same."""
+    arms = answers({"rag": [1, 0, 0, 0, 0, 0, 0, 0] * 10, "sft": [0, 1] * 40, "bootstrap": [1, 1, 0, 0, 0] * 16})
+    adapter = "rag (DSPy's adapter)"
+
+    def caveat(scores: list[int]) -> list[str]:
+        results, _ = summarise(arms + answers({adapter: scores}), {**facts, "reference_rows": REFERENCES})
+        return [note for note in results["notes"] if "DSPy's own adapter" in note]
+
+    (note,) = caveat([1, 0, 0, 0, 0, 0, 0, 0] * 4 + [0, 1, 1, 1, 1, 1, 0, 0])
+    assert "rag scores 22.5 %, not 12.5 %, on the same 40 items (+10.0 points, p = " in note
+    assert "the best of them, sft, differs by +27.5 points (adjusted p" in note
+    assert note.endswith("n = 40).")
+    assert caveat([1, 0, 0, 0, 0, 0, 0, 0] * 5) == []  # the same score
+    assert caveat([0] * 40) == []
 
 
 def test_a_baseline_no_better_than_a_trivial_answer_is_flagged_beside_the_headline(

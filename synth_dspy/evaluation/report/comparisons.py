@@ -71,7 +71,8 @@ def compare_references(
 ) -> tuple[list[ComparisonRecord], list[ComparisonRecord]]:
     """Comparisons with the reference rows, corrected separately from those of the arms.
 
-    Each arm is compared with the better trivial answer (one family), and the baseline under DSPy's adapter with itself.
+    Each arm is compared with the better trivial answer (one family), and the baseline under DSPy's adapter with itself;
+    where it scores higher there, also each other arm with that (one family), on the items that both answered.
     """
     rows = {
         **headline,
@@ -84,9 +85,12 @@ def compare_references(
     }
     best = [max(trivial, key=lambda name: trivial[name])] if trivial else []
     prompts = [row["name"] for row in references if row["kind"] == PROMPTS and row["n"] and baseline in headline]
+    formats = _family([(HEADLINE, name, baseline) for name in prompts], rows, {}, agreement, seed)
+    higher = [c["arm"] for c in formats if (c["difference"] or 0.0) > 0]
+    others = [(HEADLINE, arm, name) for name in higher for arm in headline if arm != baseline]
     return (
         _family([(HEADLINE, arm, name) for arm in headline for name in best], rows, {}, agreement, seed),
-        _family([(HEADLINE, name, baseline) for name in prompts], rows, {}, agreement, seed),
+        formats + _family(others, rows, {}, agreement, seed),
     )
 
 

@@ -27,6 +27,8 @@ MOST_ROWS = 0.8
 """An arm that was trained on less than this share of the available rows might gain from the others."""
 _SPREAD = 0.5
 """The assumed standard deviation of paired differences where there are too few to estimate it."""
+_QUICK = "quick=True"
+"""A quick run's argument in a call from Python."""
 _NO_SETTINGS = ("config", "resume", "trust", "allow_http", "api_base", "api_key_name")
 """Flags of `compile` that are no settings, as fields are written."""
 _LONGEST_QUESTION = 300
@@ -80,6 +82,10 @@ def needed_items(results: Results) -> int:
 def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterator[Step]:
     verdict, baseline = results["verdict"], results["baseline"]
     again = _command(results, measurements, folder)
+    call = _call(measurements)
+    if verdict["highest"] is None:
+        yield Step("No arm was scored: mend what made the arms fail, and run it again.", call or again)
+        return
     n, best = results["items"]["headline"], verdict["best"]
     quick = _is_quick(measurements, folder)
     scored = n
@@ -89,8 +95,8 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
         scored = (test.get("available") if test else None) or n
     few = n < SMALL_SAMPLE or (best is None and needed_items(results) > n)
     more = list(_more_items(results, again, scored, every=quick)) if few else []
-    if (measurements.get("command") or "") == f"{CALL}quick=True)":
-        yield Step("A quick run only shows that everything works: make the call without quick=True.", f"{CALL}...)")
+    if quick and call:
+        yield Step("A quick run only shows that everything works: make the call without quick=True.", call)
     elif quick:
         items = f"all {scored} held-out items" if scored > n else "every held-out item"
         also = " ".join(step.sentence for step in more if step.command == again)
@@ -131,12 +137,12 @@ def _steps(results: Results, measurements: Measurements, folder: Path) -> Iterat
 
 def _cross_fitting(labelled: int, n: int, measurements: Measurements, again: str) -> Step:
     """Every label used, where a single split scored few."""
-    in_memory = (measurements.get("command") or "").startswith(CALL)
+    call = _call(measurements)
     flag = f"{_without(again, '--splits.folds')} --splits.folds {FOLDS}"
     return Step(
         f"Hold every labelled question out once, by cross-fitting: {labelled} are scored, not {n}, for about "
         f"{FOLDS + 1} times the work.",
-        f"{CALL}..., splits={{'folds': {FOLDS}}})" if in_memory else flag,
+        f"{call[:-1]}, splits={{'folds': {FOLDS}}})" if call else flag,
     )
 
 
@@ -242,12 +248,25 @@ def _is_quick(measurements: Measurements, folder: Path) -> bool:
     """Whether the run was a quick one, by the command that was typed or by its configuration."""
     command = measurements.get("command") or ""
     if command.startswith(CALL):
-        return command == f"{CALL}quick=True)"
+        return _QUICK in command
     try:
         configured = bool(tomllib.loads(read_part(folder / "config.toml")).get("quick"))
     except (OSError, ValueError):
         configured = False
     return configured or "--quick" in shlex.split(command)
+
+
+def _call(measurements: Measurements) -> str:
+    """The call from Python that is the same run in full; empty for a run that a command started."""
+    command = measurements.get("command") or ""
+    earlier = f"{CALL}{_QUICK})"  # as earlier versions have it
+    return "" if not command.startswith(CALL) else command.replace(earlier, f"{CALL}...)").replace(f", {_QUICK}", "")
+
+
+def typed(measurements: Measurements) -> str:
+    """The command or the call that is the run, as people type it; empty if that is not known."""
+    command = measurements.get("command") or ""
+    return command if command.startswith(CALL) else _short(command)
 
 
 def _short(command: str) -> str:

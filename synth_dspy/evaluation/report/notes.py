@@ -10,13 +10,16 @@ from synth_dspy.core.text import counted
 from synth_dspy.core.training_facts import is_judge
 from synth_dspy.evaluation.records import ArmRecord, ChangeRecord, Results, TrainingRecord
 from synth_dspy.evaluation.report.figures import HEADLINE
-from synth_dspy.evaluation.report.judge import NOT_MEASURED, agreement_of
+from synth_dspy.evaluation.report.judge import NOT_MEASURED, agreement_of, best_estimate
 from synth_dspy.evaluation.report.verdict import (
     ALPHA,
     SMALL_SAMPLE,
     headline_name,
     is_measured,
+    is_zero,
     listed,
+    p_value,
+    percent,
     points,
     score_name,
     trivial_sentences,
@@ -215,13 +218,29 @@ def _split_at_name(sentence: str, names: Sequence[str]) -> tuple[tuple[str, ...]
 
 
 def _prompts(results: Results) -> list[str]:
-    """A warning if the baseline is better under DSPy's own adapter: the arms' gains may come from its format."""
-    return [
-        f"Under DSPy's own adapter {c['against']} is better ({points(c['difference'])}): the gains of other arms may "
-        "come from the prompt's format, not from what they learned."
-        for c in results["comparisons_prompts"]
-        if c["outcome"] == "better"
-    ]
+    """A warning if the baseline scores higher under DSPy's own adapter: the arms' gains may come from its format."""
+    rows = {row["name"]: row for row in results["reference_rows"]}
+    sentences = []
+    for c in results["comparisons_prompts"]:
+        difference = c["difference"] or 0.0
+        if c["against"] != results["baseline"] or difference <= 0 or is_zero(difference):
+            continue
+        there = best_estimate(rows[c["arm"]])["mean"] or 0.0
+        here = max(0.0, there - difference)  # on the items of that row, which may be fewer
+        sentence = (
+            f"Under DSPy's own adapter {c['against']} scores {percent(there)} %, not {percent(here)} %, on "
+            f"the same {counted(c['n'], 'item')} ({points(difference)}, {p_value(c['p_holm'])}), so the gains of other "
+            "arms may come from the prompt's format, not from what they learned"
+        )
+        others = [other for other in results["comparisons_prompts"] if other["against"] == c["arm"] and other["n"]]
+        best = max(others, key=lambda other: other["difference"] or 0.0, default=None)
+        if best is not None:
+            sentence += (
+                f": from that, the best of them, {best['arm']}, differs by {points(best['difference'])} (adjusted "
+                f"{p_value(best['p_holm'])}, n = {best['n']})"
+            )
+        sentences.append(f"{sentence}.")
+    return sentences
 
 
 def _unused_feedback(arms: Sequence[ArmRecord]) -> list[str]:

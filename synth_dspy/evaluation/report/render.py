@@ -27,7 +27,7 @@ from synth_dspy.evaluation.records import (
 )
 from synth_dspy.evaluation.report.figures import HEADLINE, RIGHT, outcome_of
 from synth_dspy.evaluation.report.judge import agreement_sentence, agreement_words, best_estimate, threshold
-from synth_dspy.evaluation.report.next_steps import next_steps
+from synth_dspy.evaluation.report.next_steps import next_steps, typed
 from synth_dspy.evaluation.report.notes import has_risen, own_training
 from synth_dspy.evaluation.report.passages import retrieval_note, support_note
 from synth_dspy.evaluation.report.verdict import (
@@ -104,10 +104,14 @@ def render(run: FinishedRun) -> dict[str, str]:
             "corrected": any("corrected" in arm for arm in results["arms"]),
             "agreement_words": agreement_words(results["judge"]),
             "agreement": agreement_sentence(results["judge"]),
-            "prompts": {c["arm"]: c for c in results.get("comparisons_prompts") or []},
+            "prompts": {
+                c["arm"]: c for c in results.get("comparisons_prompts") or [] if c["against"] == results["baseline"]
+            },
             "date": (measurements.get("date") or "").replace("T", " ")[:16],
             "trainings": list(_trainings(results["arms"])),
             "next": next_steps(results, measurements, run.folder),
+            "command": typed(measurements),
+            "models": _models(results),
             "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
         }
         try:
@@ -117,6 +121,16 @@ def render(run: FinishedRun) -> dict[str, str]:
             }
         except jinja2.TemplateRuntimeError as error:
             raise KeyError(str(error)) from error
+
+
+def _models(results: Results) -> dict[str, str]:
+    """What each role was, for the table of models: a judge that a metric replaces was not asked."""
+    shown = {role: str(model) for role, model in results["models"].items()}
+    if "judge" in shown and is_measured(results):
+        shown["judge"] = f"not asked: answers are scored by {(results['judge'] or {}).get('name') or 'a metric'}"
+    if "teacher" in shown and shown["teacher"] == shown.get("student"):
+        shown["teacher"] += " (the student's model)"
+    return shown
 
 
 def _trainings(arms: Iterable[ArmRecord]) -> Iterator[dict[str, Any]]:

@@ -48,7 +48,7 @@ from synth_dspy.evaluation.report.judge import agreement_of, corrected_share, ve
 from synth_dspy.evaluation.report.measurements import measurements
 from synth_dspy.evaluation.scores import label_of
 
-_BREAKDOWN_RESAMPLES = 2_000  # many small cells, which are shown but not tested
+_BREAKDOWN_RESAMPLES = 2_000  # many small cells, which are shown but not tested; a cell of all items has the arm's
 
 
 def summarise(
@@ -388,6 +388,7 @@ def _breakdown(
         cells = {}
         for name, rows in headline.items():
             part = [r for r in rows if key(r) == value]
-            cells[name] = {s: estimate(part, s, seed, whole=True, resamples=_BREAKDOWN_RESAMPLES) for s in names}
+            resamples = stats.RESAMPLES if len(part) == len(rows) else _BREAKDOWN_RESAMPLES
+            cells[name] = {s: estimate(part, s, seed, whole=True, resamples=resamples) for s in names}
         table.append({"value": value, "n": len(size[value]), "arms": cells})
     return table

@@ -20,7 +20,8 @@ ALPHA = 0.05
 SMALL_SAMPLE = 30
 """With fewer items no difference is reported, whatever the test says: small samples are too often unrepresentative."""
 FAR = 0.15
-"""An arm that scores this much lower than the baseline is named in the headline, significant or not."""
+"""An arm that scores this much lower than the baseline is named in the headline, significant or not, unless items are
+too few to say anything."""
 TOO_FEW, NOT_COMPARED, LEVEL = "too few items", "not compared", "no evidence of a difference"
 JUDGED = "share judged right"
 """The name of the headline's score where a judge gives it."""
@@ -288,7 +289,7 @@ def _far_below(against: Mapping[str, ComparisonRecord]) -> list[str]:
     """Sentences on the arms that are worse than the baseline, and on those that scored far lower without evidence."""
     worse = [name for name, c in against.items() if c["outcome"] == "worse"]
     sentences = [f"{listed(worse)} {'is' if len(worse) == 1 else 'are'} worse."] if worse else []
-    low = [c for name, c in against.items() if name not in worse and _shortfall(c) >= FAR]
+    low = [c for c in against.values() if c["outcome"] == LEVEL and _shortfall(c) >= FAR]
     if low:
         lost = sorted({f"{100 * _shortfall(c):.0f}" for c in low}, key=int)
         score = "scores" if len(low) == 1 else "score"

@@ -34,7 +34,7 @@ from synth_dspy.pipeline.apply.settings import Job
 from synth_dspy.pipeline.apply.tables import Table, open_table
 from synth_dspy.pipeline.apply.work import Work
 from synth_dspy.pipeline.apply.writers import check_output, write
-from synth_dspy.pipeline.plan import Rate, Step, describe, measured_rate
+from synth_dspy.pipeline.plan import FREE, Rate, Step, describe, measured_rate
 from synth_dspy.pipeline.saved_files import INPUTS
 from synth_dspy.pipeline.trust import Caller
 
@@ -218,7 +218,7 @@ def _plan(saved: Saved, program: dspy.Module, rows: int, job: Job, folder: Path)
     rate = measured_rate(folder, station="apply") or measured_rate(saved.run, station="evaluation", arm=saved.arm)
     lm = next((predictor.lm for predictor in program.predictors() if predictor.lm is not None), None)
     price_of = getattr(getattr(getattr(lm, "engine", None), "inner", None), "price_of", None)
-    price = None if price_of is None or lm is None else price_of(lm.model)
+    price = None if lm is None else FREE if price_of is None else price_of(lm.model)  # embedded engines have no prices
     return describe([Step(f"{rows:,} rows, if all are distinct", rows, rate or Rate(), price, job.concurrency)])
 
 
