@@ -161,6 +161,8 @@ class Answers:
         )
         if outcome.error is not None:
             log.warning("%s failed on %s: %s", request.version, request.id, self._redaction.text(outcome.error))
+        elif outcome.inputs is None:
+            log.info("a request was refused with %d: %s", outcome.status, self._redaction.text(outcome.message))
         if outcome.inputs is not None:
             self._metrics.count(request)
         return request, outcome
@@ -202,8 +204,9 @@ class Answers:
 
         async def run() -> None:
             try:
-                request, _ = await self._run(lambda: (loaded, "shadow"), copy, given, self._shadow_turns)
-                await self._keep(request)
+                request, outcome = await self._run(lambda: (loaded, "shadow"), copy, given, self._shadow_turns)
+                if outcome.inputs is not None:
+                    await self._keep(request)
             except ServiceError as error:
                 log.error("the challenger's answer to %s was lost: %s", began.id, error)
 

@@ -28,7 +28,8 @@ class Outcome:
     """What a program made of a request.
 
     Attributes:
-        inputs: as they were given to the program, as JSON; None where they are wrong, so that it was not called.
+        inputs: as they were given to the program, as JSON; None where they are wrong, whether that was seen before the
+            program was called or by itself: such a request is not kept, since it says nothing about the program.
         outputs: what the program returns besides answer, passages and whether it abstained, as JSON.
         cost_usd: None where a model has no price.
         error: what failed, for those who run the service.
@@ -57,9 +58,11 @@ class Outcome:
 
     @classmethod
     def failed(cls, inputs: Mapping[str, Any] | None, error: BaseException) -> Outcome:
-        """Of a program that raised an error."""
-        detail = mask_message(f"{type(error).__name__}: {message_of(error)}")[:2000]
+        """Of a program that raised an error, by which it may have refused its inputs."""
         status, message = _for_caller(error)
+        if status < 500:
+            return cls(None, status=status, message=message)
+        detail = mask_message(f"{type(error).__name__}: {message_of(error)}")[:2000]
         return cls(inputs, error=detail, status=status, message=message)
 
 
