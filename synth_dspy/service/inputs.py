@@ -10,6 +10,7 @@ import dspy
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from synth_dspy.core.text import is_blank
 from synth_dspy.core.validation import as_clause, can_be_shown, suggest
 from synth_dspy.domains.documents.rag import RetrieveAndAnswer
 from synth_dspy.pipeline.answering import Answering
@@ -69,12 +70,16 @@ class Inputs:
         """The inputs, converted to their types.
 
         Raises:
-            ServiceError: one is missing, has a wrong type or does not exist; names it.
+            ServiceError: one is missing, has a wrong type or does not exist, or a text that must have a value is empty,
+                as `apply` has it; names it.
         """
         try:
             checked: dict[str, Any] = self._adapter.validate_python(given)
         except ValidationError as error:
             raise refusal(error, list(self.shape.names)) from None
+        for name in self.shape.names:
+            if name in self.shape.required & self.shape.texts and is_blank(checked[name]):
+                raise ServiceError(422, f"{name} is empty.", param=name)
         return checked
 
 

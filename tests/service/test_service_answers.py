@@ -51,6 +51,8 @@ def test_an_answer_is_kept_with_its_version_passages_and_person(serve: Serve) ->
         (b"[" * 10_000, "application/json", 400, "The body is not JSON: recursion limit exceeded"),
         (b'"Why?"', "application/json", 422, "The body: it should be a valid dictionary."),
         (b"{}", "application/json", 422, "question is missing."),
+        (b'{"question": ""}', "application/json", 422, "question is empty."),
+        (b'{"question": " \\n", "document": "lease"}', "application/json", 422, "question is empty."),
         (b'{"question": 3}', "application/json", 422, "question is 3: it should be a valid string."),
         (b'{"qestion": "Why?", "question": "a"}', "application/json", 422, "did you mean question or"),
     ],
