@@ -76,6 +76,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.parametrize(("reason", "cut"), [("length", 3), ("stop", 0)])
+def test_answers_cut_off_at_the_token_limit_are_counted(program: Path, tmp_path: Path, reason: str, cut: int) -> None:
+    with serving(Behaviour(finish_reason=reason)) as server:
+        done = run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv", columns={"question": "q"})
+    assert (done.truncated, done.failed) == (cut, 0)
+    assert ("3 of those run now were cut off at the model's token limit" in str(done)) == (cut > 0)
+
+
 def test_equal_rows_are_answered_once_and_other_columns_stay(program: Path, server: Server, tmp_path: Path) -> None:
     done = run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv", columns={"question": "q"})
     rows = read_csv(tmp_path / "out.csv")

@@ -38,10 +38,12 @@ class Answer:
 
     Attributes:
         outputs: what else the program returns, as JSON.
+        truncated: whether a reply that it was made from was cut off at the token limit.
     """
 
     request: Request
     outputs: Mapping[str, Any]
+    truncated: bool = False
 
 
 class Answers:
@@ -116,7 +118,7 @@ class Answers:
         refusal = outcome.refusal(request.id)
         if refusal is not None:
             raise refusal
-        return Answer(request, outcome.outputs)
+        return Answer(request, outcome.outputs, outcome.truncated)
 
     def digest(self, request: str) -> str | None:
         """A digest of a recent request's inputs."""
