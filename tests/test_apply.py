@@ -76,6 +76,12 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_the_summary_is_in_plain_sentences() -> None:
+    done = Applied(Path("out.csv"), 9, 6, 1, 1, "it is empty: leave it out.", 12.5, 1, 0, 1, 1, None)
+    assert "6 distinct, 1 of them run now in 12 s (0.08/s), 1 failed" in str(done)
+    assert "the first failure: it is empty: leave it out; the same command with --force tries them again" in str(done)
+
+
 @pytest.mark.parametrize(("reason", "cut"), [("length", 3), ("stop", 0)])
 def test_answers_cut_off_at_the_token_limit_are_counted(program: Path, tmp_path: Path, reason: str, cut: int) -> None:
     with serving(Behaviour(finish_reason=reason)) as server:

@@ -94,6 +94,12 @@ def refusal(error: ValidationError, names: list[str] | None = None) -> ServiceEr
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "json_invalid":
         return ServiceError(400, f"The body is not JSON: {first['ctx']['error']}.")
+    if first["type"] == "union_tag_invalid":
+        name, kinds = (str(first["ctx"][key]).replace("'", "") for key in ("discriminator", "expected_tags"))
+        return ServiceError(422, f"{name} is {first['ctx']['tag']!r}: it should be one of {kinds}.", param=name)
+    if first["type"] == "union_tag_not_found":
+        name = str(first["ctx"]["discriminator"]).strip("'")
+        return ServiceError(422, f"{name} is missing.", param=name)
     if first["type"] == "missing":
         return ServiceError(422, f"{where} is missing.", param=where)
     if first["type"] == "extra_forbidden" and names:

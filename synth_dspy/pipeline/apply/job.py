@@ -69,9 +69,10 @@ class Applied:
     truncated: int = 0
 
     def __str__(self) -> str:
+        rate = self.run_now / max(self.seconds, 1e-9)
         lines = [
             f"{counted(self.rows, 'row')}: {self.distinct:,} distinct, {self.run_now:,} of them run now "
-            f"in {self.seconds:,.0f} s ({self.run_now / max(self.seconds, 1e-9):,.3g}/s), {self.failed:,} failed"
+            f"in {self.seconds:,.0f} s ({rate:,.{0 if rate >= 10 else 2}f}/s), {self.failed:,} failed"
         ]
         if self.truncated:
             lines.append(
