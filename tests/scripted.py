@@ -21,8 +21,8 @@ class ScriptedEngine:
     supports_reasoning = False
     supported_params = frozenset({"max_tokens", "temperature", "stop", "top_p", "response_format"})
 
-    def __init__(self, script: Callable[[str], str]) -> None:
-        self.script = script
+    def __init__(self, script: Callable[[str], str], finish_reason: str = "stop") -> None:
+        self.script, self.finish_reason = script, finish_reason
         self.requests: list[Any] = []
 
     def complete(self, request: lm15.Request) -> lm15.Response:
@@ -30,7 +30,9 @@ class ScriptedEngine:
         text = "".join(part.text for part in request.messages[-1].parts)
         message = lm15.Message.assistant([lm15.TextPart(self.script(text))])
         usage = lm15.Usage(input_tokens=1, output_tokens=1)
-        return lm15.Response(id=None, model=request.model, message=message, finish_reason="stop", usage=usage)
+        return lm15.Response(
+            id=None, model=request.model, message=message, finish_reason=self.finish_reason, usage=usage
+        )
 
 
 def scripted_lm(script: Callable[[str], str]) -> dspy.LM:

@@ -38,6 +38,7 @@ class Behaviour:
     retry_after: str | None = "1"
     log: str | None = None
     models: list[str] = field(default_factory=list)
+    finish_reason: str = "stop"
     prompt_tokens: int = 10
     completion_tokens: int = 5
     respond: Callable[[dict[str, Any]], str] | None = None
@@ -109,7 +110,7 @@ class Server:
                 "object": "chat.completion",
                 "created": 0,
                 "model": "mock",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+                "choices": [{"index": 0, "finish_reason": self.behaviour.finish_reason, "message": message}],
                 "usage": {
                     "prompt_tokens": self.behaviour.prompt_tokens,
                     "completion_tokens": self.behaviour.completion_tokens,

@@ -76,6 +76,20 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_the_summary_is_in_plain_sentences() -> None:
+    done = Applied(Path("out.csv"), 9, 6, 1, 1, "it is empty: leave it out.", 12.5, 1, 0, 1, 1, None)
+    assert "6 distinct, 1 of them run now in 12 s (0.08/s), 1 failed" in str(done)
+    assert "the first failure: it is empty: leave it out; the same command with --force tries them again" in str(done)
+
+
+@pytest.mark.parametrize(("reason", "cut"), [("length", 3), ("stop", 0)])
+def test_answers_cut_off_at_the_token_limit_are_counted(program: Path, tmp_path: Path, reason: str, cut: int) -> None:
+    with serving(Behaviour(finish_reason=reason)) as server:
+        done = run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv", columns={"question": "q"})
+    assert (done.truncated, done.failed) == (cut, 0)
+    assert ("3 of those run now were cut off at the model's token limit" in str(done)) == (cut > 0)
+
+
 def test_equal_rows_are_answered_once_and_other_columns_stay(program: Path, server: Server, tmp_path: Path) -> None:
     done = run(program, server, write_csv(tmp_path / "rows.csv"), tmp_path / "out.csv", columns={"question": "q"})
     rows = read_csv(tmp_path / "out.csv")

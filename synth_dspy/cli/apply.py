@@ -96,7 +96,8 @@ def main(args: list[str]) -> None:
         from synth_dspy.pipeline.apply.job import apply_program
         from synth_dspy.pipeline.apply.settings import Job
         from synth_dspy.pipeline.saved_files import read_saved
-    logging.getLogger("dspy").setLevel(logging.ERROR)  # a row's failure is in its error column
+    for name in ("dspy", "dspy.clients.lm"):  # DSPy, once it is imported, sets the first one's level anew
+        logging.getLogger(name).setLevel(logging.ERROR)  # failures are in the error column, cut rows in the summary
     caller = Caller(
         config.trust, config.api_base, config.api_key_name, config.allow_http, True, config.executor, config.workers
     )

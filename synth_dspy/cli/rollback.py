@@ -1,7 +1,7 @@
 """Return to the previous champion: `python -m synth_dspy.rollback TASK --reason "answers in French"`.
 
-A running service follows within a second or two. The version that was left becomes `previous`: another rollback
-returns to it.
+A running service follows within a second or two. Another rollback goes further back; a version that was
+left comes back only by its name, with `promote`.
 """
 
 from __future__ import annotations

@@ -256,3 +256,8 @@ def parse(text: str) -> Text:
     tokens = tuple(_merge_numbers(raw))
     words = tuple(i for i, t in enumerate(tokens) if t.kind != "p" and t.norm not in STOPWORDS)
     return Text(text, tokens, words)
+
+
+def is_blank(value: object) -> bool:
+    """Whether an input has no value: nothing, or a text of nothing but spaces."""
+    return value is None or (isinstance(value, str) and not value.strip())

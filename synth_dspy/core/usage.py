@@ -65,10 +65,13 @@ class Usage:
     cpu_s: float = 0.0
     cost_usd: float | None = 0.0
     """None if the price of any of the calls is unknown."""
+    truncated: int = 0
+    """Replies that were cut off at the token limit."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(self, call: ModelCall, *, from_ledger: bool) -> None:
+    def add(self, call: ModelCall, *, from_ledger: bool, truncated: bool = False) -> None:
         with self._lock:
+            self.truncated += truncated
             self.calls += 1
             self.from_ledger += from_ledger
             self.input_tokens += call.input_tokens or 0
@@ -108,9 +111,9 @@ def current_unit() -> Unit:
     return current
 
 
-def count_usage(call: ModelCall, *, from_ledger: bool) -> None:
-    """Add a call to every `measure()` block around the caller."""
+def count_usage(call: ModelCall, *, from_ledger: bool, truncated: bool = False) -> None:
+    """Add a call, and whether its reply was cut off, to every `measure()` block around the caller."""
     import dspy
 
     for usage in dspy.settings.get("ledger_usages", ()):
-        usage.add(call, from_ledger=from_ledger)
+        usage.add(call, from_ledger=from_ledger, truncated=truncated)

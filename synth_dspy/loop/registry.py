@@ -7,7 +7,7 @@ promoting and rolling back move aliases, and every move is kept with who made it
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -147,17 +147,14 @@ class Registry:
         Raises:
             SetupError: there is no such version, or it is the champion already.
         """
-        for _ in range(_TRIES):
-            version, champion = self.version(name).id, self.alias("champion")
+
+        def choose(champion: str | None) -> tuple[str, str | None]:
+            version = self.version(name).id
             if version == champion:
                 raise SetupError(f"{version} is the champion of {self.store.task} already.")
-            move = AliasMove("champion", version, champion, now(), by, reason, dict(evidence or {}))
-            moves = [move, AliasMove("previous", champion, self.alias("previous"), move.at, by, reason)]
-            if self.alias("challenger") == version:
-                moves.append(AliasMove("challenger", None, version, move.at, by, reason))
-            if self.store.add_together(moves):
-                return move
-        raise SetupError(f"The aliases of {self.store.task} keep being moved by other processes. Try again.")
+            return version, champion
+
+        return self._move_champion(choose, by, reason, evidence or {})
 
     def challenge(self, name: str | None, by: str, reason: str, evidence: Mapping[str, Any] | None = None) -> AliasMove:
         """Make a version the challenger, or, with None, have none."""
@@ -168,14 +165,47 @@ class Registry:
         return move
 
     def roll_back(self, by: str, reason: str, evidence: Mapping[str, Any] | None = None) -> AliasMove:
-        """Make `previous` the champion again.
+        """Make the champion before the champion again; another rollback goes further back, and never to what was left.
 
         Raises:
-            SetupError: there is no previous champion.
+            SetupError: there is no champion before.
         """
-        if self.alias("previous") is None:
-            raise SetupError(f"{self.store.task} has no previous champion to return to.")
-        return self.promote("previous", by, reason, {**(evidence or {}), ROLLBACK: True})
+
+        def choose(champion: str | None) -> tuple[str, str | None]:
+            moves = self.moves("champion")
+            *earlier, _ = _in_line(moves) or [""]
+            if not earlier:
+                raise SetupError(self._nothing_before(moves))
+            return earlier[-1], earlier[-2] if len(earlier) > 1 else None
+
+        return self._move_champion(choose, by, reason, {**(evidence or {}), ROLLBACK: True})
+
+    def _nothing_before(self, moves: Sequence[AliasMove]) -> str:
+        text = f"{self.store.task} has no previous champion to return to"
+        if moves and ROLLBACK in moves[-1].evidence:
+            left = moves[-1]
+            text += f": {left.before} was rolled back at {left.at:%Y-%m-%d %H:%M:%S}Z by {left.by}"
+            text += "; to have it back, or another version, promote it by its name"
+        return f"{text}."
+
+    def _move_champion(
+        self,
+        choose: Callable[[str | None], tuple[str, str | None]],
+        by: str,
+        reason: str,
+        evidence: Mapping[str, Any],
+    ) -> AliasMove:
+        """Move the alias; `choose` names, by the champion of the moment, the new one and what is before that."""
+        for _ in range(_TRIES):
+            champion = self.alias("champion")
+            version, previous = choose(champion)
+            move = AliasMove("champion", version, champion, now(), by, reason, dict(evidence))
+            moves = [move, AliasMove("previous", previous, self.alias("previous"), move.at, by, reason)]
+            if self.alias("challenger") == version:
+                moves.append(AliasMove("challenger", None, version, move.at, by, reason))
+            if self.store.add_together(moves):
+                return move
+        raise SetupError(f"The aliases of {self.store.task} keep being moved by other processes. Try again.")
 
     def lineage(self, name: str) -> Lineage:
         """A version with all that it comes from; of its run's files, what is still there.
@@ -201,6 +231,18 @@ class Registry:
             tuple(record for record in self.store.read(Feedback) if record.id in learned) if learned else (),
             tuple(each for each in self.store.read(Deletion, since=version.created) if learned & {*each.feedback}),
         )
+
+
+def _in_line(moves: Sequence[AliasMove]) -> list[str]:
+    """The champion, last, and those before it that rollbacks return to one after another, without what they left."""
+    line: list[str] = []
+    for move in moves:
+        version = str(move.version)
+        if ROLLBACK in move.evidence and version in line:
+            del line[line.index(version) + 1 :]
+        else:
+            line = [*(each for each in line if each != version), version]
+    return line
 
 
 def learned_from(run: Path) -> frozenset[str]:

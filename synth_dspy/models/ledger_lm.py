@@ -355,13 +355,16 @@ class LedgerLM(dspy.LM):
 
 def _response(call: ModelCall, request: lm15.Request, *, from_ledger: bool) -> lm15.Response:
     """Rebuild the response from a call, in the same way for new answers and cache hits."""
-    count_usage(call, from_ledger=from_ledger)
     body = json.loads(call.response)
     if call.status == "refused":
+        count_usage(call, from_ledger=from_ledger)
         raise lm15.ContextLengthError(body["refused"])
     if "choices" in body:
-        return lm15.response_from_openai_chat(body, model=request.model)
-    return response_from_dict(body | {"model": request.model})  # the model's path may have changed
+        response = lm15.response_from_openai_chat(body, model=request.model)
+    else:
+        response = response_from_dict(body | {"model": request.model})  # the model's path may have changed
+    count_usage(call, from_ledger=from_ledger, truncated=response.finish_reason == "length")
+    return response
 
 
 def keep_no_calls(program: dspy.Module) -> None:

@@ -213,9 +213,9 @@ def _is_local(client: str, headers: Headers) -> bool:
     """Whether a caller is on this machine, and says so."""
     try:
         local = ipaddress.ip_address(client).is_loopback
-    except ValueError:
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+    except ValueError:  # what is no address, or no host
         return False
-    host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
     named = is_this_machine(f"http://{f'[{host}]' if ':' in host else host}")
     return local and named and not any(name in headers for name in _PROXIED)
 

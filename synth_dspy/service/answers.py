@@ -38,10 +38,12 @@ class Answer:
 
     Attributes:
         outputs: what else the program returns, as JSON.
+        truncated: whether a reply that it was made from was cut off at the token limit.
     """
 
     request: Request
     outputs: Mapping[str, Any]
+    truncated: bool = False
 
 
 class Answers:
@@ -116,7 +118,7 @@ class Answers:
         refusal = outcome.refusal(request.id)
         if refusal is not None:
             raise refusal
-        return Answer(request, outcome.outputs)
+        return Answer(request, outcome.outputs, outcome.truncated)
 
     def digest(self, request: str) -> str | None:
         """A digest of a recent request's inputs."""
@@ -161,6 +163,8 @@ class Answers:
         )
         if outcome.error is not None:
             log.warning("%s failed on %s: %s", request.version, request.id, self._redaction.text(outcome.error))
+        elif outcome.inputs is None:
+            log.info("a request was refused with %d: %s", outcome.status, self._redaction.text(outcome.message))
         if outcome.inputs is not None:
             self._metrics.count(request)
         return request, outcome
@@ -202,8 +206,9 @@ class Answers:
 
         async def run() -> None:
             try:
-                request, _ = await self._run(lambda: (loaded, "shadow"), copy, given, self._shadow_turns)
-                await self._keep(request)
+                request, outcome = await self._run(lambda: (loaded, "shadow"), copy, given, self._shadow_turns)
+                if outcome.inputs is not None:
+                    await self._keep(request)
             except ServiceError as error:
                 log.error("the challenger's answer to %s was lost: %s", began.id, error)
 

@@ -119,6 +119,7 @@ def make_app(service: Service) -> FastAPI:
                 "version": done.request.version,
                 "answer": done.request.answer,
                 "abstained": done.request.abstained,
+                "truncated": done.truncated,
                 "passages": list(done.request.passages),
                 "outputs": dict(done.outputs),
             }

@@ -116,9 +116,13 @@ def _body(answer: Answer, task: str) -> dict[str, Any]:
     message = {"role": "assistant", "content": request.answer, "refusal": None}
     return _head(answer, task, "chat.completion") | {
         "system_fingerprint": request.version,
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        "choices": [{"index": 0, "message": message, "finish_reason": _finish(answer), "logprobs": None}],
         "usage": _usage(answer),
     }
+
+
+def _finish(answer: Answer) -> str:
+    return "length" if answer.truncated else "stop"
 
 
 def _usage(answer: Answer) -> dict[str, int]:
@@ -134,5 +138,5 @@ def _chunks(answer: Answer, task: str) -> Iterator[str]:
         return f"data: {json.dumps(whole | {'choices': [{'index': 0, **choice}]} | more)}\n\n"
 
     yield event({"delta": {"role": "assistant", "content": answer.request.answer}, "finish_reason": None})
-    yield event({"delta": {}, "finish_reason": "stop"}, usage=_usage(answer))
+    yield event({"delta": {}, "finish_reason": _finish(answer)}, usage=_usage(answer))
     yield "data: [DONE]\n\n"

@@ -11,6 +11,7 @@ import dspy
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict
 
+from synth_dspy.core.text import is_blank
 from synth_dspy.core.validation import as_clause, can_be_shown, suggest
 from synth_dspy.domains.documents.rag import RetrieveAndAnswer
 from synth_dspy.pipeline.answering import Answering
@@ -72,12 +73,16 @@ class Inputs:
         """The inputs, converted to their types.
 
         Raises:
-            ServiceError: one is missing, has a wrong type or does not exist; names it.
+            ServiceError: one is missing, has a wrong type or does not exist, or a text that must have a value is empty,
+                as `apply` has it; names it.
         """
         try:
             checked: dict[str, Any] = self._adapter.validate_python(given)
         except ValidationError as error:
             raise refusal(error, list(self.shape.names)) from None
+        for name in self.shape.names:
+            if name in self.shape.required & self.shape.texts and is_blank(checked[name]):
+                raise ServiceError(422, f"{name} is empty.", param=name)
         if self._id_of is not None and checked.get("document") is not None:
             with suppress(ValueError):  # which the program explains
                 checked["document"] = self._id_of(checked["document"])  # one name for each, in what is kept
@@ -95,6 +100,12 @@ def refusal(error: ValidationError, names: list[str] | None = None) -> ServiceEr
     where = ".".join(map(str, first["loc"]))
     if first["type"] == "json_invalid":
         return ServiceError(400, f"The body is not JSON: {first['ctx']['error']}.")
+    if first["type"] == "union_tag_invalid":
+        name, kinds = (str(first["ctx"][key]).replace("'", "") for key in ("discriminator", "expected_tags"))
+        return ServiceError(422, f"{name} is {first['ctx']['tag']!r}: it should be one of {kinds}.", param=name)
+    if first["type"] == "union_tag_not_found":
+        name = str(first["ctx"]["discriminator"]).strip("'")
+        return ServiceError(422, f"{name} is missing.", param=name)
     if first["type"] == "missing":
         return ServiceError(422, f"{where} is missing.", param=where)
     if first["type"] == "extra_forbidden" and names:

@@ -28,9 +28,11 @@ class Outcome:
     """What a program made of a request.
 
     Attributes:
-        inputs: as they were given to the program, as JSON; None where they are wrong, so that it was not called.
+        inputs: as they were given to the program, as JSON; None where they are wrong, whether that was seen before the
+            program was called or by itself: such a request is not kept, since it says nothing about the program.
         outputs: what the program returns besides answer, passages and whether it abstained, as JSON.
         cost_usd: None where a model has no price.
+        truncated: whether a reply that it was made from was cut off at the token limit.
         error: what failed, for those who run the service.
         status, message, param: the same for the caller.
     """
@@ -43,6 +45,7 @@ class Outcome:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
+    truncated: bool = False
     error: str | None = None
     status: int = 200
     message: str = ""
@@ -57,9 +60,11 @@ class Outcome:
 
     @classmethod
     def failed(cls, inputs: Mapping[str, Any] | None, error: BaseException) -> Outcome:
-        """Of a program that raised an error."""
-        detail = mask_message(f"{type(error).__name__}: {message_of(error)}")[:2000]
+        """Of a program that raised an error, by which it may have refused its inputs."""
         status, message = _for_caller(error)
+        if status < 500:
+            return cls(None, status=status, message=message)
+        detail = mask_message(f"{type(error).__name__}: {message_of(error)}")[:2000]
         return cls(inputs, error=detail, status=status, message=message)
 
 
@@ -125,6 +130,7 @@ def run(program: dspy.Module, inputs: Inputs, given: Any) -> Outcome:
             prompt_tokens=usage.input_tokens,
             completion_tokens=usage.output_tokens,
             cost_usd=usage.cost_usd if usage.calls else None,
+            truncated=usage.truncated > 0,
         )
     except Exception as error:  # the task's own code may raise anything
         return Outcome.failed(asked, error)

@@ -434,5 +434,5 @@ def without_weights(model: str) -> str:
     """Why a hosted model cannot be trained here, and what to do instead, as the second half of a sentence."""
     return (
         f"the weights of the student {model} are not on this machine; name a student embedded/<name or path>, or see "
-        '"Hosted students" in the README for fine-tuning by a provider such as OpenAI'
+        '"Hosted students" in docs/models.md for fine-tuning by a provider such as OpenAI'
     )

@@ -58,11 +58,31 @@ def test_promotion_and_rollback_move_aliases(registry: Registry, tmp_path: Path)
     with pytest.raises(SetupError, match="v2 is the champion of contract_qa already"):
         registry.promote("v2", "person:ann", "again")
     registry.roll_back("watch", "scores fell")
-    assert [registry.alias(alias) for alias in ("champion", "previous")] == ["v1", "v2"]
+    assert [registry.alias(alias) for alias in ("champion", "previous")] == ["v1", None]
+    with pytest.raises(
+        SetupError, match=r"no previous champion to return to: v2 was rolled back at .* by watch; to have"
+    ):
+        registry.roll_back("person:ann", "again")
     lineage = registry.lineage("v2")
     assert [each.id for each in lineage.ancestors] == ["v1"]
     assert [move.reason for move in lineage.moves if move.alias == "champion"] == ["better", "scores fell"]
     assert lineage.moves[-1].by == "watch"
+
+
+def test_each_rollback_goes_further_back_and_none_returns_to_what_was_left(registry: Registry, tmp_path: Path) -> None:
+    def after_rollback() -> list[str | None]:
+        registry.roll_back("person:ann", "worse")
+        return [registry.alias(alias) for alias in ("champion", "previous")]
+
+    run = finished_run(tmp_path / "run", "rag", "sft", "dpo")
+    for version in [registry.register(run, arm).id for arm in ("rag", "sft", "dpo")]:
+        registry.promote(version, "person:ann", "better")
+    assert after_rollback() == ["v2", "v1"]
+    assert after_rollback() == ["v1", None]
+    for version in ("v2", "v1", "v3"):  # v2 and v1 in another order
+        registry.promote(version, "person:ann", "by name")
+    assert after_rollback() == ["v1", "v2"]
+    assert after_rollback() == ["v2", None]
 
 
 def test_errors_name_what_there_is(registry: Registry, tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ def test_what_is_wrong_with_a_question_is_said_where_it_was_typed(serve: Serve) 
 WRONG = (
     ({"kind": "score", "value": "9"}, 422, "value is 9"),
     ({"kind": "score", "value": "many"}, 422, "value"),
+    ({"kind": "score", "value": "123x"}, 422, "value"),
     ({"kind": "thumb", "value": "sideways"}, 422, "value"),
     ({"kind": "stars", "value": "5"}, 422, "thumb"),
     ({"kind": "comment", "value": " "}, 422, "value"),

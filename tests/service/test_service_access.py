@@ -33,6 +33,7 @@ QUESTION = {"question": "Why?"}
         ({}, 200),
         (PROXIED, 401),
         ({"Host": "rebound.example"}, 401),
+        ({"Host": "["}, 401),
         (PROXIED | {"Authorization": f"Bearer {KEYS[1]}"}, 200),
         (PROXIED | {"X-API-Key": KEYS[0]}, 200),
         (PROXIED | {"X-API-Key": KEYS[0][:-1]}, 401),

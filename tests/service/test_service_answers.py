@@ -51,6 +51,8 @@ def test_an_answer_is_kept_with_its_version_passages_and_person(serve: Serve) ->
         (b"[" * 10_000, "application/json", 400, "The body is not JSON: recursion limit exceeded"),
         (b'"Why?"', "application/json", 422, "The body: it should be a valid dictionary."),
         (b"{}", "application/json", 422, "question is missing."),
+        (b'{"question": ""}', "application/json", 422, "question is empty."),
+        (b'{"question": " \\n", "document": "lease"}', "application/json", 422, "question is empty."),
         (b'{"question": 3}', "application/json", 422, "question is 3: it should be a valid string."),
         (b'{"qestion": "Why?", "question": "a"}', "application/json", 422, "did you mean question or"),
     ],
@@ -79,9 +81,7 @@ def test_paths_and_methods_that_do_not_exist(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "sentence"),
     [
-        (ValueError("There is no document 'x'."), 422, "There is no document 'x'."),
         (ModelError("The student failed a call."), 502, "The student failed a call."),
-        (ContextWindowExceededError(model="m"), 422, "The inputs are too long for the model."),
         (KeyError("secret detail"), 500, "The program failed with KeyError"),
     ],
 )
@@ -97,6 +97,32 @@ def test_a_failure_is_told_and_kept(serve: Serve, error: Exception, status: int,
         (kept,) = service.kept()
         assert kept.error is not None
         assert kept.error.startswith(type(error).__name__)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ValueError("There is no document 'x'."), "There is no document 'x'."),
+        (ContextWindowExceededError(model="m"), "The inputs are too long for the model."),
+    ],
+)
+def test_inputs_that_the_program_refuses_are_no_failure_of_the_program(
+    serve: Serve, registry: Registry, caplog: pytest.LogCaptureFixture, error: Exception, sentence: str
+) -> None:
+    def refuse(question: str) -> str:
+        raise error
+
+    registry.challenge("v2", "loop", "trained on feedback", {"shadow": True})
+    caplog.set_level("INFO", "synth_dspy.service")
+    refusing = {arm: Program(arm, refuse) for arm in ("first", "second")}
+    with serve(refusing, redaction=Redaction(("'x'",))) as service:
+        response = service.client.post("/answer", json={"question": "Why?"})
+        assert (response.status_code, response.json()["error"]["message"]) == (422, sentence)
+        assert service.metric("synth_dspy_answers_total") == 0
+    assert service.kept() == []
+    redacted = sentence.replace("'x'", "***")
+    assert f"a request was refused with 422: {redacted}" in caplog.text
+    assert "failed on" not in caplog.text
 
 
 def test_an_answer_that_takes_too_long_is_given_up_and_kept(serve: Serve) -> None:
@@ -213,11 +239,11 @@ def test_what_is_redacted_is_answered_but_not_kept(serve: Serve) -> None:
 
 def test_what_is_redacted_is_not_logged_either(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     def fail(question: str) -> str:
-        raise ValueError(f"There is no document {question!r}.")
+        raise ModelError(f"The student does not like {question!r}.")
 
     with serve({"first": Program("first", fail)}, redaction=Redaction((r"\d{4}",))) as service:
         assert "1998" in service.client.post("/answer", json={"question": "1998"}).text
-        assert "ValueError: There is no document '***'." in caplog.text
+        assert "ModelError: The student does not like '***'." in caplog.text
         with sqlite3.connect(service.registry.store._engine.url.database or "") as database:
             database.execute("DROP TABLE request")
         assert service.client.post("/answer", json={"question": "Why?"}).status_code == 503

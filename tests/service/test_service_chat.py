@@ -7,8 +7,10 @@ from typing import Any
 
 import dspy
 import pytest
-from scripted import scripted_lm
+from scripted import ScriptedEngine, scripted_lm
 from served import Serve
+
+from synth_dspy.models.ledger_lm import LedgerEngine, LedgerLM
 
 USER = {"role": "user", "content": "And then?"}
 EARLIER = [{"role": "user", "content": "What\nfirst?"}, {"role": "assistant", "content": "This."}]
@@ -79,3 +81,15 @@ def test_the_openai_client_understands_the_answers(serve: Serve) -> None:
         assert "".join(each.choices[0].delta.content or "" for each in chunks) == "first: And then?"
         with pytest.raises(openai.UnprocessableEntityError, match="The last message must be the user's"):
             client.chat.completions.create(model="any", messages=[{"role": "system", "content": "x"}])
+
+
+@pytest.mark.parametrize(("finish", "truncated"), [("length", True), ("stop", False)])
+def test_an_answer_cut_off_at_the_token_limit_says_so(serve: Serve, finish: str, truncated: bool) -> None:
+    program = dspy.Predict("question -> answer")
+    engine = ScriptedEngine(lambda prompt: "[[ ## answer ## ]]\nThe tip is", finish)
+    program.set_lm(LedgerLM("test/scripted", engine=LedgerEngine(engine, ledger=None, role="student")))
+    with serve({"first": program}) as service:
+        answer = service.answer()
+        assert (answer["answer"], answer["truncated"]) == ("The tip is", truncated)
+        assert post(service, USER).json()["choices"][0]["finish_reason"] == finish
+        assert f'"finish_reason": "{finish}"' in post(service, USER, stream=True).text

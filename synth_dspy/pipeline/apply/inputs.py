@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from synth_dspy.core.errors import SetupError
-from synth_dspy.core.text import as_text
+from synth_dspy.core.text import as_text, is_blank
 from synth_dspy.core.validation import as_clause, suggest
 from synth_dspy.pipeline.apply.tables import Table
 
@@ -87,7 +87,7 @@ class Inputs:
         """
         values = {}
         for name, cell in cells.items():
-            if cell is None or cell == "":
+            if is_blank(cell):
                 if name in self.required:
                     raise ValueError(f"the column {self.columns[name]} is empty")
                 continue

@@ -66,14 +66,22 @@ class Applied:
     output_tokens: int
     cost_usd: float | None
     spent: Sequence[Spending] = ()
+    truncated: int = 0
 
     def __str__(self) -> str:
+        rate = self.run_now / max(self.seconds, 1e-9)
         lines = [
             f"{counted(self.rows, 'row')}: {self.distinct:,} distinct, {self.run_now:,} of them run now "
-            f"in {self.seconds:,.0f} s ({self.run_now / max(self.seconds, 1e-9):,.0f}/s), {self.failed:,} failed"
+            f"in {self.seconds:,.0f} s ({rate:,.{0 if rate >= 10 else 2}f}/s), {self.failed:,} failed"
         ]
+        if self.truncated:
+            lines.append(
+                f"{self.truncated:,} of those run now were cut off at the model's token limit and may be incomplete"
+            )
         if self.failed:
-            lines.append(f"the first failure: {self.first_error}; the same command with --force tries them again")
+            lines.append(
+                f"the first failure: {self.first_error.rstrip('.')}; the same command with --force tries them again"
+            )
         return "\n".join([*lines, *spending_lines(self.spent), str(self.output)])
 
 
@@ -173,6 +181,7 @@ def apply_program(
                 usage.output_tokens,
                 usage.cost_usd,
                 spending_of(ledger),
+                work.truncated,
             )
         finally:
             answers.close()

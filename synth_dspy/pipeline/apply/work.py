@@ -14,6 +14,7 @@ from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.masking import mask_message
 from synth_dspy.core.progress import Bars
 from synth_dspy.core.text import counted
+from synth_dspy.core.usage import measure
 from synth_dspy.pipeline.apply.answers import Answers, row_key
 from synth_dspy.pipeline.apply.inputs import Inputs, list_names
 from synth_dspy.pipeline.apply.tables import Batch, Table
@@ -44,6 +45,7 @@ class Work:
 
     Attributes:
         run_now: distinct rows that the program was run on.
+        truncated: those of them that a reply was cut off for at the token limit.
         read: rows that have an answer.
         failed: rows that were written without one.
         first_error: why the first of them failed.
@@ -63,7 +65,7 @@ class Work:
         self.executor = executor
         self.program, self.inputs, self.table, self.job = program, inputs, table, job
         self.answers, self.ledger, self.arm = answers, ledger, arm
-        self.run_now = self.read = self.failed = self._failures = 0
+        self.run_now = self.truncated = self.read = self.failed = self._failures = 0
         self._pending: set[bytes] = set()
         self._lock = threading.Lock()
         self._advance: Callable[[int], None] = lambda rows: None
@@ -138,8 +140,10 @@ class Work:
         """The row's outputs; None if it would have exceeded the budget. Rows that are under way then are finished."""
         key, cells = item
         try:
-            with self.ledger.unit(station="apply", source=key.hex(), arm=self.arm):
+            with self.ledger.unit(station="apply", source=key.hex(), arm=self.arm), measure() as usage:
                 prediction = self.program(**self.inputs.convert(cells))
+            with self._lock:
+                self.truncated += usage.truncated > 0
             return key, {name: self._value(prediction, name) for name in self._fields(prediction)}
         except Exception as error:
             if budget_error(error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -168,7 +169,7 @@ def _value(kind: str, typed: str) -> Any:
     """A button's value."""
     if kind == "thumb":
         return {"up": True, "down": False}.get(typed, typed)
-    return int(typed) if kind == "score" and typed.isascii() and typed[:3].isdigit() else typed
+    return int(typed) if kind == "score" and re.fullmatch("[0-9]{1,3}", typed) else typed
 
 
 def _given(store: Store, requests: list[str], rater: str) -> dict[str, Any]:
