@@ -8,8 +8,10 @@ both are always set together.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, MutableMapping
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from synth_dspy.core.errors import SetupError
@@ -17,6 +19,22 @@ from synth_dspy.core.errors import SetupError
 Precision = Literal["f32", "bf16"]
 
 ENVIRONMENT = "SYNTH_DSPY_PRECISION"
+INSTRUCTIONS = "ONEDNN_MAX_CPU_ISA"
+
+
+def avoid_amx_on_one_core(
+    environment: MutableMapping[str, str] = os.environ, cpuinfo: Path = Path("/proc/cpuinfo")
+) -> None:
+    """Leave AMX out where this process has one core: OpenVINO 2026.4 divides by zero there, which kills the process.
+
+    bfloat16 is then computed by AVX-512. To be called before OpenVINO loads a model; what the user has set stays.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if cores != 1 or INSTRUCTIONS in environment:
+        return
+    with suppress(OSError):  # no Linux
+        if "amx_bf16" in cpuinfo.read_text(encoding="ascii", errors="replace"):
+            environment[INSTRUCTIONS] = "AVX512_CORE_BF16"
 
 
 def precision() -> Precision:
