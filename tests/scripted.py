@@ -30,7 +30,9 @@ class ScriptedEngine:
         text = "".join(part.text for part in request.messages[-1].parts)
         message = lm15.Message.assistant([lm15.TextPart(self.script(text))])
         usage = lm15.Usage(input_tokens=1, output_tokens=1)
-        return lm15.Response(id=None, model=request.model, message=message, finish_reason=self.finish_reason, usage=usage)
+        return lm15.Response(
+            id=None, model=request.model, message=message, finish_reason=self.finish_reason, usage=usage
+        )
 
 
 def scripted_lm(script: Callable[[str], str]) -> dspy.LM:

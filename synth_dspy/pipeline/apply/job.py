@@ -79,7 +79,9 @@ class Applied:
                 f"{self.truncated:,} of those run now were cut off at the model's token limit and may be incomplete"
             )
         if self.failed:
-            lines.append(f"the first failure: {self.first_error.rstrip('.')}; the same command with --force tries them again")
+            lines.append(
+                f"the first failure: {self.first_error.rstrip('.')}; the same command with --force tries them again"
+            )
         return "\n".join([*lines, *spending_lines(self.spent), str(self.output)])
 
 
