@@ -75,7 +75,8 @@ def register_arm(registry: Registry, runs: Path, name: str, note: str = "") -> V
     if folder is None:
         latest = ", ".join(sorted({path.parents[2].name for path in runs.glob(f"*/programs/*/{PROGRAM}")})[-3:])
         raise SetupError(
-            f"There is no run {run!r} in {runs}; {f'the latest are {latest}' if latest else 'there are none yet'}."
+            f"There is no run {run!r} in {runs}; {f'the latest are {latest}' if latest else 'there are none yet'}. "
+            "If it was made with --runs, give the same --runs here, or name the run by its folder."
         )
     about = folder / "programs" / arm / ABOUT
     described = read_json_object(about) if about.is_file() else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from synth_dspy.cli.promote import register_arm
 from synth_dspy.core.errors import SetupError
 from synth_dspy.loop.records import Feedback, Request, Transition, Version
 from synth_dspy.loop.registry import Registry
@@ -89,6 +90,8 @@ def test_errors_name_what_there_is(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="no version yet"):
         registry.version("v1")
     registry.register(finished_run(tmp_path / "run", "rag"), "rag")
+    with pytest.raises(SetupError, match=r"there are none yet\. If it was made with --runs, give the same --runs here"):
+        register_arm(registry, tmp_path / "runs" / "contract_qa", "20260101-120000-ab12:sft")
     with pytest.raises(SetupError, match="there are v1"):
         registry.version("v9")
     with pytest.raises(SetupError, match="has no champion; its versions are v1"):
