@@ -145,12 +145,11 @@ class TestRows:
         first = 2 if name == rows.name else 3
         with pytest.raises(SetupError) as caught:
             complete(Task(program=dspy.Predict(Triage), source=Rows(tmp_path / name))).source.read()
-        said = str(caught.value).splitlines()
-        assert said[0].endswith(
-            f"line {first}: field 'team' is \"Card \"; make it card, as the program's type spells it."
-        )
-        assert f"line {first + 2}: field 'team' is \"loans\"; make it one of billing, card, login" in said[2]
-        assert said[3:] == [f"In all, 4 rows of {tmp_path / name} are wrong."]
+        said = str(caught.value)
+        assert f"line {first}: field 'team' is \"Card \"; make it card, as the program's type spells it. " in said
+        assert f"line {first + 2}: field 'team' is \"loans\"; make it one of billing, card, login" in said
+        assert f"line {first + 3}" not in said
+        assert said.endswith(f" In all, 4 rows of {tmp_path / name} are wrong.")
 
     def test_a_column_that_a_csv_file_lacks_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "rows.csv").write_text("text,label\na,b\n", encoding="utf-8")

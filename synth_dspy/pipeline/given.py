@@ -7,14 +7,16 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dspy
 from pydantic_core import to_jsonable_python
 
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.io.files import write_whole
 from synth_dspy.core.io.reading import read_json_object
+
+if TYPE_CHECKING:
+    import dspy
 
 GIVEN = "given.json"
 _FINISHED = "results.json"

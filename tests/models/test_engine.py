@@ -100,8 +100,9 @@ def test_each_caller_of_a_batch_gets_the_reply_to_its_own_request(lm: Any, sampl
 
 
 def test_seed_chooses_the_sample_and_repeats_without_one_differ(lm: Any) -> None:
-    seeded = [_ask(lm, "Tell a joke.", temperature=1.0, seed=seed).text for seed in (1, 1, 2)]
-    assert seeded[0] == seeded[1] != seeded[2]
+    # The first reads the prompt and the others its cache, which on some CPUs changes the last bits.
+    seeded = [_ask(lm, "Tell a joke.", temperature=1.0, seed=seed).text for seed in (0, 1, 1, 2)]
+    assert seeded[1] == seeded[2] != seeded[3]
     three = lm("Invent a name.", temperature=1.0, n=3)
     assert len(set(three)) == 3
 

@@ -74,7 +74,12 @@ def typed(signature: type[dspy.Signature], output: str, reply: str, abstain: str
     ("program", "right", "wrong", "remedy"),
     [
         (typed(Triage, "kind", '{"kind": "pest"}'), "water\n", "banana", "output kind: make it one of pest, water."),
-        (typed(Triage, "kind", '{"kind": "pest"}', "None."), "None.", "Water", "make it one of pest, water."),
+        (
+            typed(Triage, "kind", '{"kind": "pest"}', "None."),
+            "None.",
+            "Water",
+            "make it water, as the program's type spells it.",
+        ),
         (typed(Count, "number", '{"number": 3}'), "4", "four", "output number: make it int."),
     ],
 )

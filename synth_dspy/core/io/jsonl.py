@@ -207,8 +207,8 @@ def _refuse(wrong: Sequence[str], path: Path) -> None:
     """Refuse a file for its wrong rows, the first few of which are shown."""
     if not wrong:
         return
-    shown = "\n".join(wrong[:_SHOWN])
-    raise SetupError(shown if len(wrong) == 1 else f"{shown}\nIn all, {len(wrong)} rows of {path} are wrong.")
+    shown = " ".join(wrong[:_SHOWN])
+    raise SetupError(shown if len(wrong) == 1 else f"{shown} In all, {len(wrong)} rows of {path} are wrong.")
 
 
 def _check_unique(row: Mapping[str, Any], unique: str | None, number: int, seen: dict[Any, int], place: str) -> None:
