@@ -84,6 +84,10 @@ def write_delta(target: Path, old: Columns, new: Columns, joined: Joined) -> Non
         deltalake.write_deltalake(str(target), pa.RecordBatchReader.from_batches(schema, batches()))
     except deltalake.exceptions.DeltaError as error:
         raise (failures[0] if failures else pa.ArrowInvalid(str(error))) from error
+    except Exception as error:  # a plain one, where a batch failed while others were being written
+        if failures:
+            raise failures[0] from error
+        raise
 
 
 Writer = Callable[[Path, Columns, Columns, Joined], None]
