@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -68,5 +67,6 @@ def check_given(run: Path, given: Mapping[str, str]) -> None:
 
 
 def _hash(value: Any) -> str:
-    text = json.dumps(to_jsonable_python(value, fallback=str), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    from synth_dspy.pipeline.saved import fingerprint  # which loads DSPy, and this module is imported for --help
+
+    return fingerprint(to_jsonable_python(value, fallback=str))

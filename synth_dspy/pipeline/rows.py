@@ -16,7 +16,7 @@ from synth_dspy.core.errors import NewRunNeeded, SetupError
 from synth_dspy.core.io.jsonl import FILLED, GIVEN, Check, one_of
 from synth_dspy.core.knowledge import Checked, Knowledge, skipped_sentences
 from synth_dspy.core.resources import Resources
-from synth_dspy.core.text import counted
+from synth_dspy.core.text import counted, is_blank
 from synth_dspy.evaluation.ai_feedback import NO_RATER
 from synth_dspy.evaluation.facts import HeldOut, RowFacts, SplitFacts
 from synth_dspy.pipeline import datasets
@@ -65,7 +65,7 @@ def read_knowledge(context: Context) -> tuple[Knowledge, datasets.Splits]:
 def _empty(labelled: Sequence[dspy.Example]) -> list[str]:
     """Sentences on inputs that are empty in some labelled rows."""
     empty = Counter(
-        name for row in labelled for name, value in row.inputs().items() if isinstance(value, str) and not value.strip()
+        name for row in labelled for name, value in row.inputs().items() if isinstance(value, str) and is_blank(value)
     )
     return [
         f"The input {name} is empty in {count} of {counted(len(labelled), 'labelled row')}, which are used as they are."

@@ -21,6 +21,7 @@ from synth_dspy.core.config import FROM_ANSWERS
 from synth_dspy.core.errors import ArmError, SetupError, message_of
 from synth_dspy.core.executor import Executor
 from synth_dspy.core.io.files import write_whole
+from synth_dspy.core.io.jsonl import read_rows
 from synth_dspy.core.run import jsonl_text
 from synth_dspy.evaluation.stats import Estimate
 from synth_dspy.loop.comparison import JUDGED
@@ -83,7 +84,7 @@ class Curve:
     ) -> None:
         method, size, seed = name
         path = self.folder / POINTS
-        lines = [json.loads(line) for line in path.read_text().split("\n") if line] if path.is_file() else []
+        lines = read_rows(path, {}) if path.is_file() else []
         kept = [line for line in lines if (line["method"], line["records"], line["seed"]) == name]
         if not kept or "failed" in kept[0]:
             try:
@@ -150,7 +151,7 @@ class Curve:
         """What people say of the base's answers to all questions that are not held out."""
         path = self.folder / "records.jsonl"
         if path.is_file():
-            return [json.loads(line) for line in path.read_text().split("\n") if line]
+            return read_rows(path, {})
         rehearsal = self.rehearsal
         rehearsal.tell("the base answers the questions that records are made of")
         examples = [each for part in ("labelled", "asked") for each in rehearsal.examples(part, LABELLED)]

@@ -82,11 +82,11 @@ def write_delta(target: Path, old: Columns, new: Columns, joined: Joined) -> Non
 
     try:
         deltalake.write_deltalake(str(target), pa.RecordBatchReader.from_batches(schema, batches()))
-    except deltalake.exceptions.DeltaError as error:
-        raise (failures[0] if failures else pa.ArrowInvalid(str(error))) from error
-    except Exception as error:  # a plain one, where a batch failed while others were being written
+    except Exception as error:  # its own, or a plain one where a batch failed while others were being written
         if failures:
             raise failures[0] from error
+        if isinstance(error, deltalake.exceptions.DeltaError):
+            raise pa.ArrowInvalid(str(error)) from error
         raise
 
 
