@@ -124,3 +124,26 @@ def test_an_answer_that_says_one_sentence_with_two_figures_contradicts_itself(
     compared = compare_all("What is paid a day in Japan?", [reference], answer, lambda norm: 1.0)
     assert compared is not None
     assert compared.values["contradicts_itself"] == twice
+
+
+@pytest.mark.parametrize(
+    ("references", "answer", "offered"),
+    [
+        (["Delaware"], "Delaware or Ohio", 1.0),
+        (["Delaware"], "Ohio / Delaware", 1.0),
+        (["Delaware"], "- Ohio\n- Delaware", 1.0),
+        (["60 days"], "60 days; 90 days", 1.0),
+        (["60 days"], "60 days or two months", 0.0),
+        (["Delaware"], "Delaware, United States", 0.0),
+        (["Delaware"], "Delaware or its courts", 0.0),
+        (["Delaware or Ohio"], "Delaware or Ohio", 0.0),
+        (["Delaware", "Ohio"], "Delaware and Ohio", 0.0),
+        (["J. K. Rowling", "Rowling"], "J. K. Rowling", 0.0),
+    ],
+)
+def test_a_reference_beside_other_names_or_figures_is_no_answer(
+    references: list[str], answer: str, offered: float
+) -> None:
+    compared = compare_all("What is agreed?", references, answer, lambda norm: 1.0)
+    assert compared is not None
+    assert compared.values["offers_others"] == offered

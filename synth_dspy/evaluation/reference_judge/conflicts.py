@@ -133,6 +133,47 @@ def cites_law(question: str, references: Sequence[str], prediction: str) -> floa
     return float(any(match.group().lower() not in theirs for match in _LAW.finditer(prediction)))
 
 
+_ALTERNATIVE = re.compile(
+    r"\n+|\s*[;|]\s*|\s+[/+]\s+|(?<=[a-z])/(?=[A-Z])|(?<=\w{5}[.?!])\s+|"
+    r",?\s+(?:(?:and|or)/(?:or|and)|or|and(?:\s+also)?|plus|as\s+well\s+as|vs\.?|versus)\s+",
+    re.IGNORECASE,
+)
+"""What stands between the items of a list; no comma, which also comes before an apposition: "Paris, France"."""
+_BULLET = re.compile(r"^\s*(?:[-–*•+]|\(?(?:\d{1,2}|[a-zA-Z])[.)])\s+")
+_SPARE = 3
+
+
+def offers_others(answer: Answer, references: Sequence[str]) -> float:
+    """1.0 where an answer is a reference beside other names or figures and no more: "Delaware or Ohio".
+
+    What stands beside it is of the reference's kind, and most of its words are in no reference and not in the question.
+    Not where references have no word in common: then several things are asked for.
+    """
+    theirs = [reference_of(reference) for reference in references[:MANY_REFERENCES]]
+    if not frozenset.intersection(*(frozenset(reference.norms) for reference in theirs)):
+        return 0.0
+    pieces = [reference_of(_BULLET.sub("", piece)) for piece in _ALTERNATIVE.split(answer.text.text)]
+    norms = {reference.norms for reference in theirs}
+    named = [piece for piece in pieces if piece.norms in norms]
+    longest = max((len(piece.norms) + _SPARE for piece in named), default=0)
+    if not named or any(len(piece.norms) > longest for piece in pieces):
+        return 0.0
+    kinds = {_kind(piece) for piece in named} - {"w"}
+    familiar = answer.question_norms.union(*(reference.norms for reference in theirs))
+    for piece in pieces:
+        kind = _kind(piece)
+        telling = [norm for norm in piece.norms if kind != "n" or norm[0].isdigit()]
+        if kind in kinds and 2 * sum(norm not in familiar for norm in telling) > len(telling):
+            return 1.0
+    return 0.0
+
+
+def _kind(piece: Reference) -> str:
+    """Of what kind a piece is: "n" where it holds a number, "c" a capitalised word, else "w"."""
+    kinds = {piece.parsed.tokens[i].kind for i in piece.words}
+    return "n" if "n" in kinds else "c" if kinds & {"c", "o"} else "w"
+
+
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _FIGURE = re.compile(r"\d(?:[\d,.:/]*\d)?")
 _LEAST_WORDS = 3
