@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synth_dspy.core.text import MONTHS, STOPWORDS, Text
+from synth_dspy.core.text import MONTHS, STOPWORDS, Text, parse
 from synth_dspy.evaluation.reference_judge.parts import Answer, Reference, reference_of
+from synth_dspy.evaluation.reference_judge.quantities import quantities
 
 MANY_REFERENCES = 200
 """References after these are ignored."""
@@ -234,3 +235,33 @@ def _stranger_items(answer: Answer, familiar: set[str], span: tuple[int, int] | 
         elif token.kind != "p" and token.norm not in STOPWORDS:
             content.append(token.norm)
     return items
+
+
+def answers_otherwise_first(question: str, references: Sequence[str], prediction: str) -> float:
+    """1.0 where an answer replies with another figure, and the reference's only follows: "3 years. Its duties last 5."
+
+    A sentence replies where it holds a figure of the reference's unit and no word that is neither asked nor a
+    reference's, or most of the question's words, and more of them than any sentence with the reference's figure.
+    """
+    theirs = [
+        q for reference in references[:MANY_REFERENCES] for q in quantities(reference) if q.unit and q.kind != "date"
+    ]
+    known, kinds = (*theirs, *quantities(question)), {q.kind for q in theirs}
+    asked = {token.norm for token in parse(question).tokens} - STOPWORDS
+    familiar = asked.union(*(reference_of(reference).norms for reference in references[:MANY_REFERENCES]))
+    first: tuple[int, bool] | None = None
+    most = -1
+    for sentence in _SENTENCE_END.split(prediction) if theirs else ():
+        ours = [q for q in quantities(sentence) if q.kind in kinds]
+        tokens = [token for token in parse(sentence).tokens if token.kind != "p" and token.norm not in STOPWORDS]
+        shared = len(asked & {token.norm for token in tokens})
+        if any(our.equals(q) for our in ours for q in theirs):
+            if first is None:
+                return 0.0
+            most = max(most, shared)
+        elif first is None and any(not any(our.equals(q) for q in known) for our in ours):
+            outside = (t.norm for t in tokens if not any(our.start <= t.start < our.end for our in ours))
+            first = shared, familiar.issuperset(outside)
+    if first is None or most < 0:
+        return 0.0
+    return float(first[1] or (first[0] > most and 2 * first[0] > len(asked)))

@@ -228,7 +228,7 @@ def judge(fitted: Parameters, words: Sequence[AnswerComparison], read: NDArray[n
 
 
 _REFUTED = 0.05
-_RULES = ("opposed", "opposed_question", "cites_law", "contradicts_itself", "offers_others")
+_RULES = ("opposed", "opposed_question", "cites_law", "contradicts_itself", "answers_otherwise_first", "offers_others")
 
 
 def _is_refuted(comparison: AnswerComparison) -> bool:
