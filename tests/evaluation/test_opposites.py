@@ -134,6 +134,8 @@ def test_an_answer_that_says_one_sentence_with_two_figures_contradicts_itself(
         (["Delaware"], "- Ohio\n- Delaware", 1.0),
         (["60 days"], "60 days; 90 days", 1.0),
         (["60 days"], "60 days or two months", 0.0),
+        (["60 days"], "60 days; notice 90 days", 0.0),
+        (["60 days"], "60 days. Payment is due within 20 days.", 0.0),
         (["Delaware"], "Delaware, United States", 0.0),
         (["Delaware"], "Delaware or its courts", 0.0),
         (["Delaware or Ohio"], "Delaware or Ohio", 0.0),

@@ -135,13 +135,13 @@ def cites_law(question: str, references: Sequence[str], prediction: str) -> floa
 
 
 _ALTERNATIVE = re.compile(
-    r"\n+|\s*[;|]\s*|\s+[/+]\s+|(?<=[a-z])/(?=[A-Z])|(?<=\w{5}[.?!])\s+|"
+    r"\n+|\s*[;|]\s*|\s+[/+]\s+|(?<=[a-z])/(?=[a-z])|"
     r",?\s+(?:(?:and|or)/(?:or|and)|or|and(?:\s+also)?|plus|as\s+well\s+as|vs\.?|versus)\s+",
     re.IGNORECASE,
 )
 """What stands between the items of a list; no comma, which also comes before an apposition: "Paris, France"."""
 _BULLET = re.compile(r"^\s*(?:[-–*•+]|\(?(?:\d{1,2}|[a-zA-Z])[.)])\s+")
-_SPARE = 3
+_SPARE = 1
 
 
 def offers_others(answer: Answer, references: Sequence[str]) -> float:
@@ -163,7 +163,9 @@ def offers_others(answer: Answer, references: Sequence[str]) -> float:
     familiar = answer.question_norms.union(*(reference.norms for reference in theirs))
     for piece in pieces:
         kind = _kind(piece)
-        telling = [norm for norm in piece.norms if kind != "n" or norm[0].isdigit()]
+        figures = [norm for norm in piece.norms if norm[0].isdigit() or norm in MONTH_NAMES]
+        # "5 years; notice 60 days" offers no other term
+        telling = [] if kind == "n" and set(piece.norms) - familiar - set(figures) else figures or piece.norms
         if kind in kinds and 2 * sum(norm not in familiar for norm in telling) > len(telling):
             return 1.0
     return 0.0
