@@ -142,6 +142,7 @@ _ALTERNATIVE = re.compile(
 """What stands between the items of a list; no comma, which also comes before an apposition: "Paris, France"."""
 _BULLET = re.compile(r"^\s*(?:[-–*•+]|\(?(?:\d{1,2}|[a-zA-Z])[.)])\s+")
 _SPARE = 1
+"""Words by which an item may be longer than the reference."""
 
 
 def offers_others(answer: Answer, references: Sequence[str]) -> float:
@@ -151,9 +152,13 @@ def offers_others(answer: Answer, references: Sequence[str]) -> float:
     Not where references have no word in common: then several things are asked for.
     """
     theirs = [reference_of(reference) for reference in references[:MANY_REFERENCES]]
+    split = _ALTERNATIVE.split(answer.text.text)
+    most = len(split) * (max(len(reference.norms) for reference in theirs) + _SPARE + 1)  # with its bullet
+    if len(split) == 1 or len(answer.norms) > most:
+        return 0.0
     if not frozenset.intersection(*(frozenset(reference.norms) for reference in theirs)):
         return 0.0
-    pieces = [reference_of(_BULLET.sub("", piece)) for piece in _ALTERNATIVE.split(answer.text.text)]
+    pieces = [reference_of(_BULLET.sub("", piece)) for piece in split]
     norms = {reference.norms for reference in theirs}
     named = [piece for piece in pieces if piece.norms in norms]
     longest = max((len(piece.norms) + _SPARE for piece in named), default=0)
