@@ -124,3 +124,46 @@ def test_an_answer_that_says_one_sentence_with_two_figures_contradicts_itself(
     compared = compare_all("What is paid a day in Japan?", [reference], answer, lambda norm: 1.0)
     assert compared is not None
     assert compared.values["contradicts_itself"] == twice
+
+
+@pytest.mark.parametrize(
+    ("references", "answer", "offered"),
+    [
+        (["Delaware"], "Delaware or Ohio", 1.0),
+        (["Delaware"], "Ohio / Delaware", 1.0),
+        (["Delaware"], "- Ohio\n- Delaware", 1.0),
+        (["60 days"], "60 days; 90 days", 1.0),
+        (["60 days"], "60 days or two months", 0.0),
+        (["60 days"], "60 days; notice 90 days", 0.0),
+        (["60 days"], "60 days. Payment is due within 20 days.", 0.0),
+        (["Delaware"], "Delaware, United States", 0.0),
+        (["Delaware"], "Delaware or its courts", 0.0),
+        (["Delaware or Ohio"], "Delaware or Ohio", 0.0),
+        (["Delaware", "Ohio"], "Delaware and Ohio", 0.0),
+        (["J. K. Rowling", "Rowling"], "J. K. Rowling", 0.0),
+    ],
+)
+def test_a_reference_beside_other_names_or_figures_is_no_answer(
+    references: list[str], answer: str, offered: float
+) -> None:
+    compared = compare_all("What is agreed?", references, answer, lambda norm: 1.0)
+    assert compared is not None
+    assert compared.values["offers_others"] == offered
+
+
+@pytest.mark.parametrize(
+    ("answer", "otherwise"),
+    [
+        ("3 years. The duties of confidence last 5 years.", 1.0),
+        ("The term of the lease lasts 3 years. The duties of confidence last 5 years.", 1.0),
+        ("5 years. The notice is 60 days.", 0.0),
+        ("Rent is due within 10 days. The term of the lease is 5 years.", 0.0),
+        ("The term of the lease is not 3 years but 5 years.", 0.0),
+        ("It lasts 60 months. The duties of confidence last 5 years.", 0.0),
+        ("2019: 3 years. 2020: 5 years.", 0.0),
+    ],
+)
+def test_an_answer_that_gives_another_figure_first_answers_otherwise(answer: str, otherwise: float) -> None:
+    compared = compare_all("How long does the term of the lease last?", ["5 years"], answer, lambda norm: 1.0)
+    assert compared is not None
+    assert compared.values["answers_otherwise_first"] == otherwise

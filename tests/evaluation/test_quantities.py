@@ -50,3 +50,23 @@ def test_a_bound_that_was_asked_for_is_no_conflict() -> None:
     assert quantity_features("How long?", "60 days", "60 months")["unit_conflict"] == 1.0
     both = quantity_features("How much?", "CAD 3,000,000", "30,000 CAD 3,000,000")
     assert (both["quantities_met"], both["quantities_alike"]) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("question", "reference", "answer", "conflict"),
+    [
+        ("How long is the notice?", "5 days", "-5 days", 1.0),
+        ("How long is the notice?", "5 days", "It is minus five days.", 1.0),
+        ("How much is the fee?", "$5", "The fee is -$5.", 1.0),
+        ("How long is the notice?", "5 days", "- 5 days", 0.0),
+        ("How much is the fee?", "$5", "Fee - $5", 0.0),
+        ("How many days?", "10 days", "5 -10 days", 0.0),
+        ("How cold is it?", "-4 degrees", "-4 degrees", 0.0),
+        ("What was the result?", "a loss of $5", "-$5", 0.0),
+        ("By how much did sales fall?", "5%", "-5%", 0.5),
+    ],
+)
+def test_a_figure_below_zero_is_another_figure_unless_a_loss_is_meant(
+    question: str, reference: str, answer: str, conflict: float
+) -> None:
+    assert quantity_features(question, reference, answer)["bound_conflict"] == conflict

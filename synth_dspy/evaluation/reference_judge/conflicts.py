@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from synth_dspy.core.text import MONTHS, STOPWORDS, Text
+from synth_dspy.core.text import MONTHS, STOPWORDS, Text, parse
 from synth_dspy.evaluation.reference_judge.parts import Answer, Reference, reference_of
+from synth_dspy.evaluation.reference_judge.quantities import quantities
 
 MANY_REFERENCES = 200
 """References after these are ignored."""
@@ -133,6 +134,54 @@ def cites_law(question: str, references: Sequence[str], prediction: str) -> floa
     return float(any(match.group().lower() not in theirs for match in _LAW.finditer(prediction)))
 
 
+_ALTERNATIVE = re.compile(
+    r"\n+|\s*[;|]\s*|\s+[/+]\s+|(?<=[a-z])/(?=[a-z])|"
+    r",?\s+(?:(?:and|or)/(?:or|and)|or|and(?:\s+also)?|plus|as\s+well\s+as|vs\.?|versus)\s+",
+    re.IGNORECASE,
+)
+"""What stands between the items of a list; no comma, which also comes before an apposition: "Paris, France"."""
+_BULLET = re.compile(r"^\s*(?:[-–*•+]|\(?(?:\d{1,2}|[a-zA-Z])[.)])\s+")
+_SPARE = 1
+"""Words by which an item may be longer than the reference."""
+
+
+def offers_others(answer: Answer, references: Sequence[str]) -> float:
+    """1.0 where an answer is a reference beside other names or figures and no more: "Delaware or Ohio".
+
+    What stands beside it is of the reference's kind, and most of its words are in no reference and not in the question.
+    Not where references have no word in common: then several things are asked for.
+    """
+    theirs = [reference_of(reference) for reference in references[:MANY_REFERENCES]]
+    split = _ALTERNATIVE.split(answer.text.text)
+    most = len(split) * (max(len(reference.norms) for reference in theirs) + _SPARE + 1)  # with its bullet
+    if len(split) == 1 or len(answer.norms) > most:
+        return 0.0
+    if not frozenset.intersection(*(frozenset(reference.norms) for reference in theirs)):
+        return 0.0
+    pieces = [reference_of(_BULLET.sub("", piece)) for piece in split]
+    norms = {reference.norms for reference in theirs}
+    named = [piece for piece in pieces if piece.norms in norms]
+    longest = max((len(piece.norms) + _SPARE for piece in named), default=0)
+    if not named or any(len(piece.norms) > longest for piece in pieces):
+        return 0.0
+    kinds = {_kind(piece) for piece in named} - {"w"}
+    familiar = answer.question_norms.union(*(reference.norms for reference in theirs))
+    for piece in pieces:
+        kind = _kind(piece)
+        figures = [norm for norm in piece.norms if norm[0].isdigit() or norm in MONTH_NAMES]
+        # "5 years; notice 60 days" offers no other term
+        telling = [] if kind == "n" and set(piece.norms) - familiar - set(figures) else figures or piece.norms
+        if kind in kinds and 2 * sum(norm not in familiar for norm in telling) > len(telling):
+            return 1.0
+    return 0.0
+
+
+def _kind(piece: Reference) -> str:
+    """Of what kind a piece is: "n" where it holds a number, "c" a capitalised word, else "w"."""
+    kinds = {piece.parsed.tokens[i].kind for i in piece.words}
+    return "n" if "n" in kinds else "c" if kinds & {"c", "o"} else "w"
+
+
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _FIGURE = re.compile(r"\d(?:[\d,.:/]*\d)?")
 _LEAST_WORDS = 3
@@ -193,3 +242,33 @@ def _stranger_items(answer: Answer, familiar: set[str], span: tuple[int, int] | 
         elif token.kind != "p" and token.norm not in STOPWORDS:
             content.append(token.norm)
     return items
+
+
+def answers_otherwise_first(question: str, references: Sequence[str], prediction: str) -> float:
+    """1.0 where an answer replies with another figure, and the reference's only follows: "3 years. Its duties last 5."
+
+    A sentence replies where it holds a figure of the reference's unit and no word that is neither asked nor a
+    reference's, or most of the question's words, and more of them than any sentence with the reference's figure.
+    """
+    theirs = [
+        q for reference in references[:MANY_REFERENCES] for q in quantities(reference) if q.unit and q.kind != "date"
+    ]
+    known, kinds = (*theirs, *quantities(question)), {q.kind for q in theirs}
+    asked = {token.norm for token in parse(question).tokens} - STOPWORDS
+    familiar = asked.union(*(reference_of(reference).norms for reference in references[:MANY_REFERENCES]))
+    first: tuple[int, bool] | None = None
+    most = -1
+    for sentence in _SENTENCE_END.split(prediction) if theirs else ():
+        ours = [q for q in quantities(sentence) if q.kind in kinds]
+        tokens = [token for token in parse(sentence).tokens if token.kind != "p" and token.norm not in STOPWORDS]
+        shared = len(asked & {token.norm for token in tokens})
+        if any(our.equals(q) for our in ours for q in theirs):
+            if first is None:
+                return 0.0
+            most = max(most, shared)
+        elif first is None and any(not any(our.equals(q) for q in known) for our in ours):
+            outside = (t.norm for t in tokens if not any(our.start <= t.start < our.end for our in ours))
+            first = shared, familiar.issuperset(outside)
+    if first is None or most < 0:
+        return 0.0
+    return float(first[1] or (first[0] > most and 2 * first[0] > len(asked)))

@@ -18,10 +18,12 @@ from synth_dspy.evaluation.reference_judge.conflicts import (
     MANY_REFERENCES,
     MONTH_NAMES,
     addresses_judge,
+    answers_otherwise_first,
     cites_law,
     contradicts_itself,
     name_features,
     number_features,
+    offers_others,
     owner_features,
     stranger_features,
 )
@@ -91,6 +93,8 @@ def compare_all(question: str, references: Sequence[str], prediction: str, weigh
     values["opposed"] = float(values["opposed"] > 0 and all(c.values["opposed"] for c in comparisons[1:]))
     values["cites_law"] = cites_law(question, references, prediction)
     values["contradicts_itself"] = contradicts_itself(question, references, prediction)
+    values["answers_otherwise_first"] = answers_otherwise_first(question, references, prediction)
+    values["offers_others"] = offers_others(closest, references)
     values["references"] = float(min(10, len(references)))
     values["references_met"] = sum(c.values["recall"] > 0.99 for c in comparisons) / len(comparisons)
     values["references_half_met"] = sum(c.values["recall"] >= 0.5 for c in comparisons) / len(comparisons)

@@ -74,7 +74,7 @@ _MORE_IS_WORSE = words(
     "names_missing numbers_missing replaced_names worst_year_conflict worst_month_conflict worst_day_conflict "
     "inserted_neg deleted_neg yes_no_flip unit_conflict bound_conflict bound_opposed least_bound_conflict "
     "least_bound_opposed addresses_judge owner quantities_alike quantities_extra "
-    "opposed opposed_question cites_law contradicts_itself"
+    "opposed opposed_question cites_law contradicts_itself answers_otherwise_first offers_others"
 )
 
 

@@ -228,12 +228,13 @@ def judge(fitted: Parameters, words: Sequence[AnswerComparison], read: NDArray[n
 
 
 _REFUTED = 0.05
+_RULES = ("opposed", "opposed_question", "cites_law", "contradicts_itself", "answers_otherwise_first", "offers_others")
 
 
 def _is_refuted(comparison: AnswerComparison) -> bool:
-    """Whether a rule, not a fit, refutes an answer: of 9,063 that people call right all rules take five."""
+    """Whether a rule, not a fit, refutes an answer: of 9,063 that people call right all rules meet six."""
     values = comparison.values
-    refuted = any(values[name] > 0 for name in ("opposed", "opposed_question", "cites_law", "contradicts_itself"))
+    refuted = any(values[name] > 0 for name in _RULES)
     return refuted or _is_other_quantity(comparison)
 
 

@@ -1,8 +1,8 @@
 """Quantities in a text: what is counted, in which unit, and whether as a bound ("at most", "less than").
 
 Quantities that are equal across units ("two months" and "60 days", "EUR 600" and "€600") are one answer. The same
-figure in another unit or currency is another answer, and so is a figure with a comparison that the reference and the
-question do not hold.
+figure in another unit or currency is another answer, and so is a figure with a comparison or a minus that the reference
+and the question do not hold.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ _OTHER_DAYS = frozenset({"busines", "business", "work", "working", "bank", "trad
 _TOLERANCE = 0.02
 """Relative difference up to which times in different units are equal: two months are 60 days and 61."""
 
+_MINUS = re.compile(r"(?:(?<![^\s(])(?<!\d\s)[-−]|\b(?:minus|negative)\s+)$", re.IGNORECASE)
+"""Neither the hyphen of "F-5", nor the dash of "fee - $5", nor that of "from 5 -10"."""
 _LESS = r"(?:less|fewer|lower|smaller|shorter|earlier|sooner|younger)"
 _MORE = r"(?:more|greater|higher|larger|longer|later|bigger|older)"
 _LINK = r"(?:\s+(?:a|an|the|of|sum|total|amount|period|term|to|than|than the))*\s*[(\[\"“']*$"
@@ -78,8 +80,13 @@ _ASKED = {
         r"from which|earliest)\b",
         re.IGNORECASE,
     ),
+    "-": re.compile(
+        r"(?:^|\s)[-−]\d|\b(?:minus|negative|below|loss\w*|lost|decreas\w*|declin\w*|deficit|f[ae]ll\w*|drop\w*|"
+        r"reduc\w*|deduct\w*)\b",
+        re.IGNORECASE,
+    ),
 }
-"""Words of a question that ask for a bound: then an answer may say one."""
+"""Words of a question that ask for a bound, or for less than nothing: then an answer may say one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +197,8 @@ def _currency(parsed: Text, i: int, after: int) -> tuple[str, int, int]:
 
 def _bound(text: str, start: int, end: int) -> str:
     before, after = text[max(0, start - 60) : start], text[end : end + 30]
+    if _MINUS.search(before):
+        return "-"
     for patterns, piece in ((_BEFORE, before), (_AFTER, after)):
         for bound, pattern in patterns:
             if pattern.search(piece):
@@ -240,8 +249,10 @@ def quantity_features(question: str, reference: str, answer: str) -> dict[str, f
         if not o.bound or o.bound == q.bound:
             continue
         wants = {side for side, pattern in _ASKED.items() if pattern.search(question)}
+        if o.bound == "-" and _ASKED["-"].search(reference):  # "a loss of $5"
+            continue
         values["bound_added"] = max(values["bound_added"], float(not q.bound and o.bound[0] not in wants))
-        if o.bound in {"<", ">", "x"}:
+        if o.bound in {"<", ">", "x", "-"}:
             values["bound_conflict"] = max(values["bound_conflict"], 1.0 if o.bound[0] not in wants else 0.5)
         other_side = {"<": ">", ">": "<"}.get(o.bound[0], "")
         if other_side and (q.bound[:1] == other_side or (other_side in wants and o.bound[0] not in wants)):
