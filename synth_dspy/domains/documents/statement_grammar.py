@@ -23,10 +23,10 @@ POINTING: Final = re.compile(
 )
 POINTING_ANSWER: Final = re.compile(
     r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b"
-    r"|\w+ (?:it|them|this|these|so|then)[.!]?$",
+    r"|\w+ (?:it|them|this|these|there|so|then)[.!]?$|(?:do|try|use) (?:that|so)\b|(?:if|when) (?:\w+ ){1,3}it$",
     re.I,
 )
-"""An answer that points elsewhere: "see Appendix C", "use them"."""
+"""An answer that points elsewhere: "see Appendix C", "use them", "check there"."""
 DEFINITE: Final = re.compile(
     r"^W\w+ (?:must|shall|should|may|can|will|do|does|is|are|was|were) the [a-z]+ (?:not )?[a-z]+"
     r"(?: (?:to|of|on|by|for|with|from|into|as|be \w+(?: \w+)?|to do))?\?$"
@@ -171,7 +171,7 @@ NEXT_PREDICATE: Final = re.compile(
 """After an answer that names a thing: what else the sentence says of its subject."""
 NEXT_CLAUSE: Final = re.compile(
     r"[,;] (?:and|but|so|provided|however|in which case)"
-    rf"(?= (?:[\w'’-]+ ){{1,6}}?(?:{MODAL}|{BE}|has|have|that)\b)|; "
+    rf"(?= (?:[`\w'’.-]+ ){{1,6}}?(?:{MODAL}|{BE}|has|have|that)\b)|; "
 )
 SECOND_CLAUSE: Final = re.compile(
     rf"\b(?:and|but|or) (?:(?!to\b|that\b|which\b|who\b)[\w'’-]+ ){{1,4}}(?:{MODAL}|is|are|has|responsible)\b"
@@ -217,6 +217,8 @@ ITEM: Final = re.compile(r"^(?:[#>*•·▪●-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+|\d{
 CAPTION: Final = re.compile(
     r"^(?:[A-Z][\w&’'/-]*(?: (?:and|of|or|to|the|for|on|in|by|[A-Z][\w&’'/-]*)){0,6}\.|[A-Z][A-Z ]{3,}[.:])\s+(?=[A-Z])"
 )
+UNDERLINE: Final = re.compile(r"\s*([=~^\"'#*+-])\1{2,}\s*")
+"""The line below a heading in reStructuredText and Markdown."""
 LABEL: Final = re.compile(
     r"[*•·-] +(?:`(?P<code>[^`]+)`|\*\*(?P<name>[^*:]{3,50}):?\*\*):? *(?:[-–—:] +)?(?P<text>[A-Z][^:]+)"
 )
