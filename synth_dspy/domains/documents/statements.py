@@ -328,7 +328,9 @@ class StatementQuestions:
         about = frozenset(content(question))
         is_vague = len(about) < {"object": 3, "duty": 3, "definition": 1}.get(made.rule, 2)
         if made.rule in ("object", "habit", "relation", "duty"):
-            is_vague = is_vague or grammar.DEFINITE.search(question) is not None
+            is_vague = is_vague or any(each.search(question) for each in (grammar.DEFINITE, grammar.UNTOLD))
+        if (made.rule == "definition" and grammar.OPINION.match(answer)) or re.search(r"\bthat [a-z]+$", answer):
+            return None
         is_trivial = about <= frozenset(content(answer)) or (answer.isalpha() and answer.islower())
         if (asked & grammar.VOID and made.rule != "heading") or is_vague or is_trivial:
             return None
@@ -390,6 +392,11 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
     do, after = "do" if match["verb"] == verb else "does", f" {_small(lead)}" if lead else ""
     if re.search(r"\b(?:the|an?|of|in|for|with|to|by|and|or)$", subject):  # "the report": a noun after all
         return
+    is_broad = verb in ("support", "provide", "offer") and " " not in subject
+    if is_broad or re.match(r"(?:some|many|most|other)\b", subject, re.I):
+        return  # one thing of several
+    if verb == "include" and re.match(r"an?\b", rest):
+        return
     if (do == "do" and subject != "you" and not subject.endswith("s")) or re.match(PERIOD, rest):
         return
     if verb == "need" and particle == "to":
@@ -413,7 +420,8 @@ def _outcomes(lead: str, main: str) -> Iterator[Statement]:
     """What happens if something is so."""
     is_clause = re.match(r"(?:If|When|Once|After) (?!\w+(?:ing|ed)\b)[^,]+$", lead) and len(lead.split()) > 3
     wished = grammar.INTENTION.search(lead) or re.search(r" (?:should|must)(?: not)? ", lead)
-    if not is_clause or wished or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
+    is_advice = re.match(r"you (?:may|might|could|can) (?:also )?(?:want|wish|need|like)\b", main)
+    if not is_clause or wished or is_advice or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
         return
     if grammar.BEGINS_PHRASE.match(main) and not grammar.STARTS_AS_CLAUSE.match(main) and not main.startswith("I "):
         yield Statement("outcome", f"What happens {_small(lead)}", main)

@@ -93,9 +93,14 @@ def asked(text: str) -> dict[str, str]:
             "enter the price of a stay",
         ),
         (
-            "Some software removes empty folders, and the ``.marker`` is often empty.",
-            "What does some software remove?",
+            "The tidy command removes empty folders, and the ``.marker`` is often empty.",
+            "What does the tidy command remove?",
             "empty folders",
+        ),
+        (
+            "- The event's name is stored in the HTTP header: `X-Event`.",
+            "Where is the event's name stored?",
+            "in the HTTP header: `X-Event`",
         ),
     ],
 )
@@ -132,6 +137,13 @@ def test_a_sentence_is_turned_round(sentence: str, question: str, answer: str) -
         "If some records should not be shared with managers, a list can be written.",
         "If you run a process manager like systemd, check there.",
         "You will not be able to open your records if you forget it.",
+        "Some records require attention and require you to act on a record.",
+        "You can use a separate line for your singers if you prefer.",
+        "The web page is a lot snappier for all guests.",
+        "The actual location depends on the system of your guests.",
+        "If an external line is used for records, stop that container.",
+        "If guests use the new menu, you may want to show managers the old one.",
+        "Parkmaster includes a `.env` file.",
     ],
 )
 def test_what_is_not_understood_alone_is_left_alone(sentence: str) -> None:
