@@ -23,10 +23,21 @@ POINTING: Final = re.compile(
 )
 POINTING_ANSWER: Final = re.compile(
     r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b"
-    r"|\w+ (?:it|them|this|these|so|then)[.!]?$",
+    r"|\w+ (?:it|them|this|these|there|so|then)[.!]?$|(?:do|try|use) (?:that|so)\b|(?:if|when) (?:\w+ ){1,3}it$"
+    r"|(?:if|when|as) you (?:prefer|like|wish|want|need|choose)\b"
+    r"|.*\b(?:his or her|(?:previous|preceding) sentence|hereinafter)\b",
     re.I,
 )
-"""An answer that points elsewhere: "see Appendix C", "use them"."""
+"""An answer that points elsewhere or says nothing: "see Appendix C", "use them", "check there", "if you prefer"."""
+OPINION: Final = re.compile(
+    r"an? (?:[a-z]+ly )?(?:lot|bit|little|matter|great|good|better|best|different|powerful|versatile|common|nice|big)\b"
+)
+"""What is said of a thing in praise of it does not define it."""
+UNTOLD: Final = re.compile(
+    r"\b(?:the|an?|your) (?:actual|example|same|whole|corresponding|relevant|associated|related|respective|resulting|"
+    r"original|given|current|concrete|desired|appropriate) [a-z]+"
+)
+"""A thing that the sentences before have told of."""
 DEFINITE: Final = re.compile(
     r"^W\w+ (?:must|shall|should|may|can|will|do|does|is|are|was|were) the [a-z]+ (?:not )?[a-z]+"
     r"(?: (?:to|of|on|by|for|with|from|into|as|be \w+(?: \w+)?|to do))?\?$"
@@ -166,12 +177,12 @@ LAW: Final = re.compile(
 NEXT_PREDICATE: Final = re.compile(
     r",? and (?:can|cannot|may|must|shall|should|will|is|are|has|have|costs?|needs?|takes?|includes?|covers|"
     r"gives|keeps|gets|starts|ends|opens|closes|lasts|contains|supersedes)\b"
-    r"|(?<=\w) because\b|, (?:as|which|so|but|where|although|since|while)\b|: "
+    r"|(?<=\w) because\b|, (?:as|which|so|but|where|although|since|while)\b|: (?!`[^`]+`$)"
 )
 """After an answer that names a thing: what else the sentence says of its subject."""
 NEXT_CLAUSE: Final = re.compile(
     r"[,;] (?:and|but|so|provided|however|in which case)"
-    rf"(?= (?:[\w'’-]+ ){{1,6}}?(?:{MODAL}|{BE}|has|have|that)\b)|; "
+    rf"(?= (?:[`\w'’.-]+ ){{1,6}}?(?:{MODAL}|{BE}|has|have|that)\b)|; "
 )
 SECOND_CLAUSE: Final = re.compile(
     rf"\b(?:and|but|or) (?:(?!to\b|that\b|which\b|who\b)[\w'’-]+ ){{1,4}}(?:{MODAL}|is|are|has|responsible)\b"
@@ -186,7 +197,9 @@ ROLE: Final = re.compile(
     r"\((?:the |hereinafter(?: referred to as)?,? (?:the )?|referred to (?:herein )?as (?:the )?)?"
     r"[\"“](?P<role>[A-Z][a-z]+(?: [A-Z][a-z]+)?)[,.]?[\"”]\)"
 )
-GENERIC_ROLES: Final = words("Agreement Contract Effective Date Term Services Products Product Territory Software")
+GENERIC_ROLES: Final = words(
+    "Release Notice Committee Meeting Announcement Agreement Contract Effective Date Term Services Products Product Territory Software"
+)
 _FIRM_END: Final = (
     r"(?:Inc|LLC|L\.L\.C|Ltd|Limited|Corp|Corporation|Company|GmbH|AG|AB|B\.V|N\.V|S\.A|LLP|L\.P|plc|PLC|INC|LTD|CORP|"
     r"Bank)\b\.?"
@@ -217,6 +230,8 @@ ITEM: Final = re.compile(r"^(?:[#>*•·▪●-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+|\d{
 CAPTION: Final = re.compile(
     r"^(?:[A-Z][\w&’'/-]*(?: (?:and|of|or|to|the|for|on|in|by|[A-Z][\w&’'/-]*)){0,6}\.|[A-Z][A-Z ]{3,}[.:])\s+(?=[A-Z])"
 )
+UNDERLINE: Final = re.compile(r"\s*([=~^\"'#*+-])\1{2,}\s*")
+"""The line below a heading in reStructuredText and Markdown."""
 LABEL: Final = re.compile(
     r"[*•·-] +(?:`(?P<code>[^`]+)`|\*\*(?P<name>[^*:]{3,50}):?\*\*):? *(?:[-–—:] +)?(?P<text>[A-Z][^:]+)"
 )

@@ -73,7 +73,8 @@ class StatementQuestions:
     def of(self, text: str) -> list[Statement]:
         """The questions that the sentences of a chunk of the document give, in order."""
         made: dict[str, Statement] = {}
-        for line, following in pairwise([*text.split("\n"), ""]):
+        lines = [line for line in text.split("\n") if not grammar.UNDERLINE.fullmatch(line)]
+        for line, following in pairwise([*lines, ""]):
             of_layout = (*_labels(line), *_asking_headings(line, following)) if len(line) <= _LONGEST_TEXT else ()
             of_layout += tuple(
                 Statement(fact.rule, fact.question, fact.answer, line) for fact in self._rows.get(line, ())
@@ -247,7 +248,7 @@ class StatementQuestions:
         shapes = (grammar.STARTS_AS_CLAUSE, grammar.VAGUE_SUBJECT, *self._spans.values())
         if any(shape.match(subject) for shape in shapes) or parts[-1] in grammar.UNFINISHED:
             return ""
-        if grammar.FINITE.search(subject) or grammar.CAPTIONED.search(subject):
+        if grammar.FINITE.search(subject) or grammar.CAPTIONED.search(subject) or "but" in parts:
             return ""
         first, *others = parts
         if not others and first.capitalize() in (*grammar.DETERMINERS, "You"):
@@ -316,7 +317,9 @@ class StatementQuestions:
         question = self._with_name(_plain(made.question)) + "?"
         question = question[0].upper() + question[1:]
         # Two sentences, the second begun with a small letter; or a word that stands for another.
-        if question.endswith((".?", " one?", " ones?")):
+        if question.endswith((".?", " one?", " ones?")) or re.match(
+            r"When\b.* (?:within|by|in|on|at|until)\?$", question
+        ):
             return None
         for text in (question, answer):
             if not text or grammar.POINTING.search(text) or _is_odd(text):
@@ -325,7 +328,9 @@ class StatementQuestions:
         about = frozenset(content(question))
         is_vague = len(about) < {"object": 3, "duty": 3, "definition": 1}.get(made.rule, 2)
         if made.rule in ("object", "habit", "relation", "duty"):
-            is_vague = is_vague or grammar.DEFINITE.search(question) is not None
+            is_vague = is_vague or any(each.search(question) for each in (grammar.DEFINITE, grammar.UNTOLD))
+        if (made.rule == "definition" and grammar.OPINION.match(answer)) or re.search(r"\bthat [a-z]+$", answer):
+            return None
         is_trivial = about <= frozenset(content(answer)) or (answer.isalpha() and answer.islower())
         if (asked & grammar.VOID and made.rule != "heading") or is_vague or is_trivial:
             return None
@@ -369,7 +374,7 @@ def _instructions(body: str) -> Iterator[Statement]:
         return
     when = re.fullmatch(r"(?P<act>[^,;:]+?),? (?P<when>(?:before|after|if|when|once|until|unless|while) [^,;:]+)", body)
     if when:
-        idle = re.match(r"(?:when|if) (?:necessary|possible|any)\b", when["when"])
+        idle = re.match(r"(?:when|if) (?:necessary|possible|any|only)\b", when["when"])
         clear = not idle and not when["when"].startswith("unless")
         if _is_phrase(when["act"]) and clear and when["act"].split()[-1] not in grammar.NOT_BEFORE_ADJUNCT:
             yield Statement("instruction", f"What should you do {when['when']}", when["act"])
@@ -387,11 +392,18 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
     do, after = "do" if match["verb"] == verb else "does", f" {_small(lead)}" if lead else ""
     if re.search(r"\b(?:the|an?|of|in|for|with|to|by|and|or)$", subject):  # "the report": a noun after all
         return
+    is_broad = verb in ("support", "provide", "offer") and " " not in subject
+    if is_broad or re.match(r"(?:some|many|most|other)\b", subject, re.I):
+        return  # one thing of several
+    if verb == "include" and re.match(r"an?\b", rest):
+        return
     if (do == "do" and subject != "you" and not subject.endswith("s")) or re.match(PERIOD, rest):
         return
     if verb == "need" and particle == "to":
         if lead and not rest.startswith("be "):
             yield Statement("condition", f"What {do} {subject} need to do{after}", rest)
+    elif verb in ("allow", "enable") and (given := re.match(r"(?P<whom>you|[a-z]+s) to (?P<act>[a-z]+ .+)", rest)):
+        yield Statement("habit", f"What {do} {subject} {verb} {given['whom']} to do{after}", given["act"])
     elif particle != grammar.PARTICLES.get(verb, "") or (
         verb in ("grant", "offer", "allow") and grammar.GIVEN_TO.match(rest)
     ):
@@ -407,7 +419,9 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
 def _outcomes(lead: str, main: str) -> Iterator[Statement]:
     """What happens if something is so."""
     is_clause = re.match(r"(?:If|When|Once|After) (?!\w+(?:ing|ed)\b)[^,]+$", lead) and len(lead.split()) > 3
-    if not is_clause or grammar.INTENTION.search(lead) or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
+    wished = grammar.INTENTION.search(lead) or re.search(r" (?:should|must)(?: not)? ", lead)
+    is_advice = re.match(r"you (?:may|might|could|can) (?:also )?(?:want|wish|need|like)\b", main)
+    if not is_clause or wished or is_advice or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
         return
     if grammar.BEGINS_PHRASE.match(main) and not grammar.STARTS_AS_CLAUSE.match(main) and not main.startswith("I "):
         yield Statement("outcome", f"What happens {_small(lead)}", main)

@@ -87,6 +87,21 @@ def asked(text: str) -> dict[str, str]:
             "What happens if a parcel is damaged in transit?",
             "the carrier refunds half of the price",
         ),
+        (
+            "The Amount field allows guests to enter the price of a stay.",
+            "What does the Amount field allow guests to do?",
+            "enter the price of a stay",
+        ),
+        (
+            "The tidy command removes empty folders, and the ``.marker`` is often empty.",
+            "What does the tidy command remove?",
+            "empty folders",
+        ),
+        (
+            "- The event's name is stored in the HTTP header: `X-Event`.",
+            "Where is the event's name stored?",
+            "in the HTTP header: `X-Event`",
+        ),
     ],
 )
 def test_a_sentence_is_turned_round(sentence: str, question: str, answer: str) -> None:
@@ -118,6 +133,17 @@ def test_a_sentence_is_turned_round(sentence: str, question: str, answer: str) -
         "Workers will be paid for work done until then.",
         "Every step is a commit of the whole.",
         "Awards may be refused merely because the form is late.",
+        "A shared line fosters trust but requires steady talks between singers.",
+        "If some records should not be shared with managers, a list can be written.",
+        "If you run a process manager like systemd, check there.",
+        "You will not be able to open your records if you forget it.",
+        "Some records require attention and require you to act on a record.",
+        "You can use a separate line for your singers if you prefer.",
+        "The web page is a lot snappier for all guests.",
+        "The actual location depends on the system of your guests.",
+        "If an external line is used for records, stop that container.",
+        "If guests use the new menu, you may want to show managers the old one.",
+        "Parkmaster includes a `.env` file.",
     ],
 )
 def test_what_is_not_understood_alone_is_left_alone(sentence: str) -> None:
@@ -145,6 +171,16 @@ def test_terms_and_parties_are_asked_for() -> None:
 def test_a_heading_that_asks_is_answered_by_what_stands_below_it() -> None:
     made = asked("## How do I cancel an order?\nCall the shop before noon.")
     assert made["How do I cancel an order?"] == "Call the shop before noon"
+
+
+def test_a_period_is_asked_for_once() -> None:
+    made = asked("Guests must be registered within two days before or after the arrival.")
+    assert made == {"Within what period must guests be registered?": "two days before or after the arrival"}
+
+
+def test_a_line_below_a_heading_is_no_text() -> None:
+    text = "How can I see earlier changes?\n-------------------\nThe page Recent Changes shows them in order.\n"
+    assert asked(text)["How can I see earlier changes?"] == "The page Recent Changes shows them in order"
 
 
 def test_an_option_is_asked_for_by_its_name() -> None:
