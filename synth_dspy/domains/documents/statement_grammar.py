@@ -198,7 +198,8 @@ ROLE: Final = re.compile(
     r"[\"“](?P<role>[A-Z][a-z]+(?: [A-Z][a-z]+)?)[,.]?[\"”]\)"
 )
 GENERIC_ROLES: Final = words(
-    "Release Notice Committee Meeting Announcement Agreement Contract Effective Date Term Services Products Product Territory Software"
+    "Agreement Contract Effective Date Term Services Products Product Territory Software Release Notice Committee "
+    "Meeting Announcement"
 )
 _FIRM_END: Final = (
     r"(?:Inc|LLC|L\.L\.C|Ltd|Limited|Corp|Corporation|Company|GmbH|AG|AB|B\.V|N\.V|S\.A|LLP|L\.P|plc|PLC|INC|LTD|CORP|"
