@@ -89,14 +89,17 @@ def abstention(example: Any, prediction: Any, trace: Any = None) -> float:
 def normalize_answer(text: str) -> str:
     """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces (Rajpurkar et al., 2016).
 
-    But 3.50 does not become 350, 10:30 not 1030, and -5 not 5: what belongs to a number stays.
+    But 3.50 and 3,50 do not become 350, 10:30 not 1030, 5-10 not 510, and -5 not 5: what belongs to a number stays.
     """
-    text = _PUNCTUATION.sub(lambda found: found["number"] or "", text.lower())
+    text = _DECIMAL_COMMA.sub(".", text.lower().replace("\N{MINUS SIGN}", "-"))
+    text = _PUNCTUATION.sub(lambda found: found["number"] or (" " if found["between"] else ""), text)
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?![\d,]))")
 _PUNCTUATION = re.compile(
-    rf"(?P<number>(?<=\d)[.:](?=\d)|(?<![^\s(])-(?=[.\d]*\d))|[{re.escape(string.punctuation)}“”‘’–—]"
+    r"(?P<number>(?<=\d)[.:](?=\d)|(?<![\w)%])-(?=[$€£]?[.\d]*\d))|(?P<between>(?<=\d)[-–—/](?=\d))"
+    rf"|[{re.escape(string.punctuation)}“”‘’–—]"
 )
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
