@@ -266,6 +266,13 @@ def _write(folder: Path, rows: list[Json], facts: Json) -> tuple[str, str]:
     return html.read_text(), markdown.read_text()
 
 
+def test_the_seed_of_a_training_is_named_as_outside_of_the_intervals(tuned: tuple[list[Json], Json]) -> None:
+    rows, facts = tuned
+    (note,) = [note for note in summarise(rows, facts)[0]["notes"] if "another seed" in note]
+    assert "rag" not in note
+    assert re.search(r"training\.options\.\w+\.seed", note)
+
+
 def test_the_report_shows_training_pairs_variants_and_retention(tmp_path: Path, tuned: tuple[list[Json], Json]) -> None:
     html, markdown = _write(tmp_path, *tuned)
     page = _Page(html)

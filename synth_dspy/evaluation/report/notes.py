@@ -91,6 +91,11 @@ def notes(results: Results, first: Sequence[str] = ()) -> list[str]:
     errors = [f"{a['name']} {a['errors']} of {a['n']}" for a in arms if a["errors"]]
     if errors:
         sentences.append(f"Calls that ended in an error count as wrong: {', '.join(errors)}.")
+    if tuned := [a["name"] for a in arms if a["n"] and a["training"] and "same_as" not in a]:
+        sentences.append(
+            f"The intervals are of {listed(tuned)} as trained here: the same training with another seed "
+            f"(training.options.{tuned[0]}.seed) would score differently, which no interval includes."
+        )
     lost = ((_lost(model["change"]), model["model"]) for model in results["retention"] if "change" in model)
     sentences += [
         f"Tuning made {listed(names)} worse outside the task: {what}." for what, names in _group_names(lost) if what
