@@ -114,11 +114,10 @@ class Experiment(Context):
                 raise SetupError("--search retrieval is for tasks about documents, and this task's source has none.")
             plan = plan_folds(self, knowledge, single, names)
         scored = [splits for splits in plan.folds if splits["test"].groups]
-        again = plan.final is not None
         if proposes(self, knowledge) and not self.config.unreviewed:
             self.say(describe_proposing(self))
         else:
-            self.say(describe_compile(self, names, scored, again=again, generators=self.generators.of))
+            self.say(describe_compile(self, names, scored, plan.final, generators=self.generators.of))
         self._check_budget()
         self._start_trainer(names)
         with self.run.station("models"):
