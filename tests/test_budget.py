@@ -184,9 +184,43 @@ def test_a_plan_expects_of_trainings_what_they_took_and_not_their_limit(
     assert "training: about 60 s" not in plan_of(capsys, *arms)  # more rows than the former run had
 
 
-def test_where_labels_are_compared_by_equality_no_judge_is_planned(
+def test_a_plan_expects_of_synthesis_and_prompts_what_a_former_run_called(
     garden: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    task = garden / "programs" / "garden.py"
+    writer = "\n\ndef write(resources):\n    raise AssertionError('only a plan is wanted')\n\n\n@task"
+    task.write_text(
+        task.read_text().replace("\n\n@task", writer).replace("Rows(rows))", "Rows(rows), synthesizer=write)")
+    )
+    arms = ["--evaluation.arms", "bootstrap,random_search", "--splits.folds", "1"]
+    assumed = plan_of(capsys, "--synthesis.candidates", "10", *arms)
+    assert "  synthesis, teacher: 10 calls" in assumed  # every split has labels
+    assert "choice of prompts, teacher" not in assumed
+    assert "synthesis" not in plan_of(capsys, "--synthesis.candidates", "10", "--synthesis.train-on", "gold", *arms)
+    former = garden / "runs" / "garden" / "20270101-000000-aaaa"
+    (former / "datasets").mkdir(parents=True)
+    (former / "datasets" / "candidates-train.jsonl").write_text("{}\n" * 8)
+    made = (
+        [("synthesis", "teacher", "")] * 12
+        + [("arms", "teacher", "bootstrap")] * 3
+        + [("arms", "student", "mipro")] * 5
+    )
+    with Ledger(former / "ledger.sqlite") as ledger:
+        for number, (station, role, arm) in enumerate(made):
+            ledger.record(ModelCall(str(number), "{}", KIND[1], role, Unit(station, "", arm)))
+    plan = plan_of(capsys, "--synthesis.candidates", "10", *arms)
+    for line in (
+        "synthesis, teacher: 15 calls",  # 12 for 8
+        "choice of prompts, student: 5 calls",  # 5 for two arms, and two are planned
+        "choice of prompts, teacher: 3 calls",
+    ):
+        assert f"\n  {line}, " in plan
+
+
+def test_where_labels_are_compared_by_equality_no_judge_is_planned(
+    garden: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     plan = plan_of(capsys, "--models.judge", "openai/gpt-4o", "--evaluation.arms", "bootstrap")
     assert "evaluation, judge" not in plan
     assert "judge: not called, since answers are scored by equality here (openai/gpt-4o costs nothing)" in plan

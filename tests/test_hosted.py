@@ -150,6 +150,41 @@ def test_a_named_arm_that_trains_weights_is_refused_before_any_work(
     assert not server.requests
 
 
+@pytest.mark.parametrize(
+    ("models", "says"),
+    [
+        ({"student": "embedded/no-such"}, "The student embedded/no-such cannot be used: no model 'no-such'"),
+        ({"teacher": "embedded/README.md"}, "The teacher embedded/README.md cannot be used: README.md is not a GGUF"),
+        ({"judge": "openai/mock", "api_base": None}, "needs a key: set OPENAI_API_KEY"),
+        (
+            {"judge": "groq/llama", "api_base": None},
+            "The judge model groq/llama .* found none: no API key .* Set GROQ_API_KEY in the environment.$",
+        ),
+        ({"embedder": "embedded/no-such"}, "The embedder embedded/no-such cannot be used: no model 'no-such'"),
+        ({"embedder": "openai/mock", "api_base": None}, "needs a key: set OPENAI_API_KEY"),
+        ({"compare": ("embedded/no-such.gguf",)}, "embedded/no-such.gguf cannot be used: no model 'no-such.gguf'"),
+    ],
+)
+def test_what_is_wrong_with_a_model_string_is_told_before_any_work(
+    tmp_path: Path,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    models: dict[str, Any],
+    says: str,
+) -> None:
+    monkeypatch.delenv("GROQ_API_KEY", raising=False)
+    given = {**dict.fromkeys(("student", "teacher"), "openai/mock"), "api_base": server.url, **models}
+    if given["api_base"] is None:
+        given |= dict.fromkeys(("student", "teacher"), "ollama_chat/mock")
+    config = CompileConfig.model_validate({"models": given, "quick": True})
+    run = Run("rivers", tmp_path)
+    with Ledger(tmp_path / "ledger.sqlite") as ledger, pytest.raises(SetupError, match=says):
+        Experiment(ROOT, declared(PROMPTS, Unread()), config, run, ledger, Bars(), "compile rivers").compile()
+    assert not server.requests
+    assert "plan:" not in capsys.readouterr().err
+
+
 def test_a_baseline_that_trains_weights_is_refused(tmp_path: Path, server: Server) -> None:
     with pytest.raises(SetupError, match=r"train weights \(sft\) cannot run"):
         compile_(tmp_path, declared({"sft": LoraSft, **PROMPTS}, Unread()), "openai/mock", server.url)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -401,9 +401,12 @@ def test_a_real_server_refuses_a_prompt_that_is_too_long(llama_server: str, ledg
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*ReadOnly.* qualifier:UserWarning")  # LiteLLM's, at its first use
-def test_a_provider_that_does_not_exist() -> None:
+@pytest.mark.parametrize("check", [roles.check, roles.check_named])
+def test_a_provider_that_does_not_exist(check: Callable[[dspy.LM], None]) -> None:
     with pytest.raises(SetupError, match="'nobody/model' of the role teacher names no known provider"):
-        roles.check(roles.lm_for("nobody/model", role="teacher"))
+        check(roles.lm_for("nobody/model", role="teacher"))
+    with pytest.raises(SetupError, match="embedder nobody/model names no known provider"):
+        roles.check_named_embedder("nobody/model")
 
 
 def test_settings_that_a_model_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,12 +153,15 @@ def pair_up(predictions: Sequence[Prediction], old: frozenset[str] | None) -> li
     pairs = []
     for name, before in by_arm[CHAMPION].items():
         after = by_arm[CHALLENGER].get(name)
-        scores = before["scores"].get(JUDGED), None if after is None else after["scores"].get(JUDGED)
-        if scores[0] is None or scores[1] is None:
+        if after is None:
+            continue
+        ours, theirs = before["scores"].get(JUDGED), after["scores"].get(JUDGED)
+        if ours is None or theirs is None:
             continue
         slices = {each for each in (before["category"],) if each}
         slices |= {OLD} if old is not None and before["group"] in old else set()
-        pairs.append(Pair(scores[0], scores[1], before["group"], frozenset(slices), item=str(name)))
+        alike = before["prediction"] == after["prediction"] and not before["error"] and not after["error"]
+        pairs.append(Pair(ours, theirs, before["group"], frozenset(slices), item=str(name), alike=alike))
     return pairs
 
 

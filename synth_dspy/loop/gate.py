@@ -86,6 +86,7 @@ class Pair:
         group: items of one group, such as a document, are not independent.
         slices: the protected parts that it belongs to, such as a category.
         item: its id, by which later cycles know that it was used; "" where that does not matter.
+        alike: whether both gave the same answer.
     """
 
     champion: float
@@ -95,6 +96,7 @@ class Pair:
     champion_label: float | None = None
     challenger_label: float | None = None
     item: str = ""
+    alike: bool = False
 
     @property
     def gain(self) -> float:

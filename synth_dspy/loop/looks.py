@@ -120,14 +120,18 @@ def look(work: Work, cycle: Cycle) -> Outcome | None:
     pairs, uses = freshest(every, used, policy)
     number = len(looks) + 1
     decision = decide(pairs, policy, cheaper=cheaper, look=number, uses=uses)
+    same = sum(pair.alike for pair in pairs)
     evidence: dict[str, Any] = {
         "verdict": decision.verdict,
         "look": number,
         "uses": uses,
         "items": len(pairs),
+        "same_answers": same,
         **decision.evidence(),
     }
     reason = decision.reason
+    if pairs and same == len(pairs):
+        reason += " Both gave the same answer to every item: these items cannot tell them apart."
     by_people = any(pair.labelled_gain is not None for pair in pairs)
     if judging is not None and by_people:
         evidence["people"], sentence = _correction(judging, pairs, decision, policy)

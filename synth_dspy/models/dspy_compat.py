@@ -13,14 +13,19 @@ import dspy
 # lm15 documents this module, but DSPy's vendored lm15 does not export it. The ledger stores these dictionaries.
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 from dspy.clients import execution
+from dspy.clients._litellm import get_litellm
 from dspy.clients.call_result import combine
 from dspy.clients.costs import estimate_cost
+from dspy.clients.engines.lm15_engine import LM15Engine
 from dspy.clients.errors import error_boundary
+from dspy.utils.exceptions import LMConfigurationError
 
 __all__ = [
     "PLAIN_LM",
     "call_async",
     "chat_payload",
+    "check_provider",
+    "check_route",
     "estimated_cost",
     "request_to_dict",
     "response_from_dict",
@@ -61,6 +66,35 @@ def chat_payload(dialect: dspy.lm15.OpenAIChatLM, request: dspy.lm15.Request) ->
     """
     payload: dict[str, Any] = dialect._payload(request, stream=False)
     return payload
+
+
+def check_route(lm: dspy.LM) -> None:
+    """Check what a call needs before it is sent: that there is such a provider and, if DSPy asks it itself, a key.
+
+    Nothing is sent.
+
+    Raises:
+        LMError: as the call would.
+    """
+    engine, request, _ = execution._engine(lm, execution.prepare(lm, "Hello", None, {}), False)
+    if isinstance(engine, LM15Engine):
+        with error_boundary(lm.model, unexpected=True):
+            engine._target(request)
+    else:
+        check_provider(lm.model, lm.kwargs.get("api_base"))
+
+
+def check_provider(model: str, api_base: str | None) -> None:
+    """Check that LiteLLM knows the provider of a model string.
+
+    Raises:
+        LMConfigurationError: it does not.
+    """
+    litellm = get_litellm(feature="the check of a model string")
+    try:
+        litellm.get_llm_provider(model, api_base=api_base)
+    except litellm.exceptions.BadRequestError as error:
+        raise LMConfigurationError(str(error), model=model) from error
 
 
 def estimated_cost(request: dspy.lm15.Request, response: dspy.lm15.Response) -> float | None:

@@ -40,6 +40,7 @@ from synth_dspy.core.usage import ModelCall, count_usage, current_unit
 from synth_dspy.models.completion import replace_surrogates
 from synth_dspy.models.dspy_compat import (
     call_async,
+    check_route,
     estimated_cost,
     request_to_dict,
     response_from_dict,
@@ -308,6 +309,16 @@ class LedgerLM(dspy.LM):
         with self._calling(kwargs):
             return await call_async(self, self.engine.acomplete, prompt, messages, kwargs)
 
+    def check_provider(self) -> None:
+        """Check that the model's provider exists and has a key, as far as that is known before a call.
+
+        Raises:
+            SetupError: it does not.
+        """
+        if isinstance(self.engine.inner, Delegate):
+            with self._calling({}):
+                check_route(self.engine.inner.lm)
+
     def dump_state(self) -> dict[str, Any]:
         plain = dspy.LM(self.model, model_type=self.model_type, cache=False, **self.portable)
         state: dict[str, Any] = plain.dump_state()
@@ -330,7 +341,8 @@ class LedgerLM(dspy.LM):
         if isinstance(error.__cause__, SetupError | ModelError):
             return error.__cause__
         # Cut lm15's advice, which names settings that do not exist here.
-        text = mask_message(" ".join(str(error.message or error).split()).partition(" To fix:")[0])[:400]
+        text = " ".join(str(error.message or error).split()).partition(" To fix:")[0].partition(", or pass api_key=")[0]
+        text = mask_message(text)[:400].rstrip(".")
         role = self.engine.role
         if "LLM Provider NOT provided" in text:  # LiteLLM's message for an unknown prefix
             return SetupError(
@@ -339,10 +351,8 @@ class LedgerLM(dspy.LM):
                 f"{setting('api_base')}."
             )
         if isinstance(error, LMAuthError | LMConfigurationError):
-            return SetupError(
-                f"The {role} model {self.model} refused the credentials or found none: {text}. "
-                "Set the provider's key in the environment."
-            )
+            advice = "" if "in the environment" in text else " Set the provider's key in the environment."
+            return SetupError(f"The {role} model {self.model} refused the credentials or found none: {text}.{advice}")
         if isinstance(error, LMUnsupportedModelError):
             return SetupError(f"There is no model {self.model} for the role {role}: {text}. Correct its model string.")
         if isinstance(error, LMTransportError):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -231,6 +232,63 @@ class HostedEmbedder(RemoteEmbedder):
                 f"The embedder {self.name} could not be used: {why}. "
                 "Correct --models.embedder or the address, or set the provider's key in the environment."
             ) from error
+
+
+def check_named(lm: dspy.LM) -> None:
+    """Check what can be known of a role's model without loading, fetching or asking it: its files, provider and key.
+
+    Raises:
+        SetupError: it cannot be used; says why.
+    """
+    if lm.model.startswith(EMBEDDED):
+        from synth_dspy.models.embedded.backend import engine_of
+
+        _check_files(lm.model, lm.engine.role, engine_of)
+    else:
+        lm.check_provider()
+
+
+def check_named_embedder(model: str, *, api_base: str | None = None) -> None:
+    """`check_named` for an embedder.
+
+    Raises:
+        SetupError: it cannot be used; says why.
+    """
+    if model.startswith(EMBEDDED):
+        _check_files(model, "embedder")
+    elif not model.startswith("bedrock/"):
+        from dspy.utils.exceptions import LMError
+
+        from synth_dspy.models.dspy_compat import check_provider
+
+        try:
+            check_provider(model, api_base)
+        except LMError as error:
+            raise SetupError(
+                f"The embedder {model} names no known provider: write embedded/<name>, or provider/name as LiteLLM "
+                f"does; for a server of your own, openai/<name> with {setting('api_base')}."
+            ) from error
+        if model.startswith("openai/") and not api_base and "OPENAI_API_KEY" not in os.environ:
+            raise SetupError(
+                f"The embedder {model} needs a key: set OPENAI_API_KEY in the environment, "
+                f"or name a server that needs no key with {setting('api_base')}."
+            )
+
+
+def _check_files(model: str, role: str, further: Callable[[Path], Any] | None = None) -> None:
+    """Check that the files of an embedded model exist, and `further`, unless they may still have to be fetched."""
+    from synth_dspy.core.s3.address import is_address
+    from synth_dspy.models.weights.registry import REGISTRY, resolve
+
+    name = model.removeprefix(EMBEDDED)
+    if name in REGISTRY or is_address(name):
+        return
+    try:
+        path = resolve(name)
+        if further is not None:
+            further(path)
+    except SetupError as error:
+        raise SetupError(f"The {role} {model} cannot be used: {str(error).rstrip('.')}.") from error
 
 
 def check(lm: dspy.LM) -> None:

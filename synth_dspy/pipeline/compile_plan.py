@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from statistics import mean
 
@@ -13,7 +14,6 @@ from synth_dspy.core.io.reading import read_json_object, read_toml
 from synth_dspy.core.ledger_file import LEDGER
 from synth_dspy.core.run import CONFIG
 from synth_dspy.core.sagemaker import START_MINUTES, hourly_price
-from synth_dspy.core.task import CompleteTask
 from synth_dspy.core.text import counted
 from synth_dspy.domains.documents.proposals import ROUNDS
 from synth_dspy.evaluation.answers import ModelFree
@@ -25,20 +25,24 @@ from synth_dspy.pipeline.context import Context
 from synth_dspy.pipeline.datasets import Splits
 from synth_dspy.pipeline.folds import expected_minutes
 from synth_dspy.pipeline.generators import Generator, Outside
-from synth_dspy.pipeline.plan import FREE, Rate, Step, Trainings, describe, former_rate
+from synth_dspy.pipeline.plan import FREE, Rate, Step, Trainings, describe, former_rate, measured_rate
 from synth_dspy.pipeline.proposals import WANTED
+from synth_dspy.pipeline.rows import wanted_candidates
 from synth_dspy.training.optimizer import QUICK_EXAMPLES
 
 CALLS_PER_PROMPT_ARM = 4
 """Answers to each validation question while prompts are chosen, where no former run says otherwise."""
+
+CHOOSE = ("student", "teacher")
+"""The roles that are called while prompts are chosen."""
 
 
 def describe_compile(
     context: Context,
     names: Sequence[str],
     folds: Sequence[Splits],
+    final: Splits | None,
     *,
-    again: bool,
     generators: Mapping[str, Generator],
 ) -> str:
     """The plan of a compile, as a paragraph.
@@ -47,7 +51,7 @@ def describe_compile(
         context: the run.
         names: its arms, the baseline included.
         folds: the splits whose held-out questions are scored.
-        again: whether the arms are compiled once more, on all labels.
+        final: the splits that the arms are compiled on once more, with all labels, if they are.
         generators: of the arms that have another student.
     """
     config, task = context.config, context.task
@@ -60,20 +64,18 @@ def describe_compile(
         student: [name for name in names if (generators[name].model if name in generators else "student") == student]
         for student in students
     }
-    rounds = len(folds) + again
+    every = [*folds, *([] if final is None else [final])]
+    rounds, candidates = len(every), [wanted_candidates(context, splits) for splits in every]
     labelled = sum(len(fold["test"].labelled) for fold in folds)
     held_out = min(context.bound("held_out"), labelled) if labelled else context.bound("candidates")
-    candidates = context.bound("candidates") if _synthesises(task, config.synthesis.train_on) else 0
     many = config.concurrency
     prices = {role: price_of(config.models, role) for role in ("teacher", "judge")}
-    chosen = former_rate(runs, station="arms", role="student")
-    if not chosen.measured:
-        chosen = Rate(per_item=CALLS_PER_PROMPT_ARM * context.bound("validation"))
+    chosen = _choice_rates(runs) or {"student": Rate(per_item=CALLS_PER_PROMPT_ARM * context.bound("validation"))}
     steps = [
         Step(
             "synthesis, teacher",
-            candidates * rounds,
-            former_rate(runs, station="synthesis", role="teacher"),
+            sum(sum(each.values()) for each in candidates),
+            former_rate(runs, _candidates, station="synthesis", role="teacher"),
             prices["teacher"],
             many,
         ),
@@ -81,7 +83,11 @@ def describe_compile(
     for student, models in students.items():
         prompts = [name for name in arms[student] if name not in weights and name not in declared]
         price = price_of(models, "student")
-        steps.append(Step(f"choice of prompts, {student}", len(prompts) * rounds, chosen, price, many))
+        if "student" in chosen:
+            steps.append(Step(f"choice of prompts, {student}", len(prompts) * rounds, chosen["student"], price, many))
+        if "teacher" in chosen:
+            name = "choice of prompts, teacher" + ("" if student == "student" else f" for {student}")
+            steps.append(Step(name, len(prompts) * rounds, chosen["teacher"], prices["teacher"], many))
         rate = former_rate(runs, station="evaluation", role="student")
         steps.append(Step(f"evaluation, {student}", len(arms[student]) * held_out, rate, price, many))
     if not config.quick:
@@ -97,7 +103,8 @@ def describe_compile(
         rate = former_rate(runs, station="evaluation", role="judge")
         steps.append(Step("evaluation, judge", len(names) * held_out, rate, prices["judge"], many))
     trainings = most_trainings(task, names, config) * rounds
-    rows = QUICK_EXAMPLES if config.quick else len(folds[0]["train"].labelled) + candidates if folds else candidates
+    written = candidates[0]["train"] if candidates else 0
+    rows = QUICK_EXAMPLES if config.quick else len(folds[0]["train"].labelled) + written if folds else written
     each = _measured_minutes(runs, config) or expected_minutes(context, rows)
     plan = describe(steps, _trainings(config.training, trainings, each))
     if unused is not None:
@@ -163,5 +170,20 @@ def former_runs(run: Path) -> list[Path]:
     return sorted(others, key=lambda folder: folder.name, reverse=True)
 
 
-def _synthesises(task: CompleteTask, train_on: str) -> bool:
-    return task.synthesizer is not None and train_on != "gold"
+def _candidates(run: Path) -> int:
+    """How many candidates a run has written."""
+    files = chain(run.glob("datasets/candidates-*.jsonl"), run.glob("folds/*/datasets/candidates-*.jsonl"))
+    return sum(file.read_bytes().count(b"\n") for file in files)
+
+
+def _choice_rates(runs: Iterable[Path]) -> dict[str, Rate]:
+    """By role, the calls of compiling an arm's prompts once, in the latest run that did; none where none did."""
+    for run in runs:
+        if (of_arm := measured_rate(run, station="arms")) is None:
+            continue
+        whole = measured_rate(run, 1, station="arms") or of_arm
+        rounds = len(list(run.glob("folds/*"))) + 1  # an arm's calls are those of all folds
+        made = rounds * whole.per_item / of_arm.per_item
+        rates = {role: measured_rate(run, made, station="arms", role=role) for role in CHOOSE}
+        return {role: rate for role, rate in rates.items() if rate is not None}
+    return {}

@@ -48,7 +48,7 @@ from synth_dspy.pipeline.folds import (
 )
 from synth_dspy.pipeline.generators import with_generators
 from synth_dspy.pipeline.proposals import proposes, with_proposed
-from synth_dspy.pipeline.resources import check_model_options, open_embedder, open_executor, open_retriever, open_role
+from synth_dspy.pipeline.resources import check_models, open_embedder, open_executor, open_retriever, open_role
 from synth_dspy.pipeline.rows import check_feedback, collect_feedback, collect_questions, collect_rows, read_knowledge
 from synth_dspy.pipeline.trial import try_program
 from synth_dspy.training.job import Training, TrainingProcess, start_idle_worker, stop_idle_worker
@@ -97,12 +97,14 @@ class Experiment(Context):
         names, left_out = arm_names(self.task, self.config.models.student, self.config.evaluation.arms)
         searched = [SEARCH] if self.config.search else []  # by the first student, whichever models are compared
         names = [name for name in names if name not in searched]
+        check_models(self.config, self.ledger)
         home, others = self.run.folder / "elsewhere", bool(self.config.models.compare or self.config.arm)
         with self.bars.status("preparing the compared models") if others else nullcontext():
             self.generators = with_generators(self.task, names, self.config, home, trains_weights)
         self.task, names = self.generators.task, [*self.generators.names, *searched]
         check_training(self.task, self.config.training.options, self.workspace)
-        check_model_options(self.config.models)
+        for generator in {id(each): each for each in self.generators.of.values()}.values():
+            check_models(generator.config, self.ledger)
         if self.bound("retention"):
             tuned.retention_data(self.config.retention)
         with self.run.station("source"), self.bars.status("reading the source"):
@@ -112,11 +114,10 @@ class Experiment(Context):
                 raise SetupError("--search retrieval is for tasks about documents, and this task's source has none.")
             plan = plan_folds(self, knowledge, single, names)
         scored = [splits for splits in plan.folds if splits["test"].groups]
-        again = plan.final is not None
         if proposes(self, knowledge) and not self.config.unreviewed:
             self.say(describe_proposing(self))
         else:
-            self.say(describe_compile(self, names, scored, again=again, generators=self.generators.of))
+            self.say(describe_compile(self, names, scored, plan.final, generators=self.generators.of))
         self._check_budget()
         self._start_trainer(names)
         with self.run.station("models"):
@@ -290,7 +291,6 @@ class Experiment(Context):
                         self.bars.say(engine)
                 advance(1)
             for generator in {id(each): each for each in self.generators.of.values()}.values():
-                check_model_options(generator.config.models)
                 generator.lm = open_role(generator.config, "student", self.ledger, self.provider)
                 roles.check(generator.lm)
             embedder = open_embedder(self.config)

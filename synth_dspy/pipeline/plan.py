@@ -6,7 +6,7 @@ Tokens and seconds per call are those of a former run of the task, from its ledg
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class Rate:
     """What calls of a kind cost on average.
 
     Attributes:
-        per_item: calls for each item; not measured of calls that are of no item and no arm, as in synthesis.
+        per_item: calls for each item.
         input_tokens, output_tokens: per call.
         seconds: per call.
         measured: the folder of the run that it was measured in, or empty.
@@ -128,11 +128,13 @@ def describe(steps: Sequence[Step], trainings: Trainings | None = None) -> str:
     return "\n".join(lines)
 
 
-def measured_rate(run: Path, **where: str) -> Rate | None:
+def measured_rate(run: Path, items: float | None = None, **where: str) -> Rate | None:
     """The mean of a run's calls of a kind.
 
     Args:
         run: its folder.
+        items: what the calls were for; by default the items, or else the arms, that they are of, and for calls of
+            neither, as in synthesis, one for each.
         where: values of the ledger's columns station, role and arm.
 
     Returns:
@@ -147,14 +149,15 @@ def measured_rate(run: Path, **where: str) -> Rate | None:
     )
     try:
         with closing(connect(run / LEDGER, read_only=True)) as db:
-            calls, items, tokens_in, tokens_out, seconds = db.execute(sql, tuple(where.values())).fetchone()
+            calls, number, tokens_in, tokens_out, seconds = db.execute(sql, tuple(where.values())).fetchone()
     except (sqlite3.Error, SetupError):
         return None
     if not calls:
         return None
+    number = number if items is None else items
     default = Rate()
     return Rate(
-        calls / items if items else default.per_item,
+        calls / number if number else default.per_item,
         default.input_tokens if tokens_in is None else tokens_in,
         default.output_tokens if tokens_out is None else tokens_out,
         default.seconds if seconds is None else seconds,
@@ -162,9 +165,10 @@ def measured_rate(run: Path, **where: str) -> Rate | None:
     )
 
 
-def former_rate(runs: Iterable[Path], **where: str) -> Rate:
-    """The rate of the first of these runs that has one, else the default."""
-    return next((rate for run in runs if (rate := measured_rate(run, **where)) is not None), Rate())
+def former_rate(runs: Iterable[Path], items: Callable[[Path], float] | None = None, **where: str) -> Rate:
+    """The rate of the first of these runs that has one, else the default; `items` counts what its calls were for."""
+    rates = (measured_rate(run, None if items is None else items(run), **where) for run in runs)
+    return next((rate for rate in rates if rate is not None), Rate())
 
 
 def _short(number: float) -> str:

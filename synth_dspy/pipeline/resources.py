@@ -51,23 +51,49 @@ def check_model_options(models: Models) -> None:
             )
 
 
+def check_models(config: CompileConfig, ledger: Ledger | None = None) -> None:
+    """Check the models of a run as far as it can be done without loading, fetching or asking any.
+
+    Args:
+        config: names them.
+        ledger: its budget may need their prices.
+
+    Raises:
+        SetupError: a model string names nothing that can be used, its key or price is missing, or an option does not
+            exist.
+    """
+    check_model_options(config.models)
+    for role in ("student", "teacher", "judge"):
+        if getattr(config.models, role) != "reference":
+            arguments = _arguments(config, role)
+            roles.check_named(roles.lm_for(getattr(config.models, role), role=role, ledger=ledger, **arguments))
+    open_embedder(config)
+    roles.check_named_embedder(config.models.embedder, api_base=config.models.api_base)
+
+
 def open_role(config: CompileConfig, role: str, ledger: Ledger | None, provider: Any = None) -> dspy.LM:
     """The LM of a role as configured; `provider` trains it if it is embedded. The teacher's may call in batches.
 
     Raises:
         SetupError: its model string is malformed, or its key is missing.
     """
-    model = getattr(config.models, role)
-    options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if model.startswith(roles.EMBEDDED) else {}
+    model, options = getattr(config.models, role), _arguments(config, role)
     if provider is not None and model.startswith(roles.EMBEDDED):
         options["provider"] = provider
+    return lm_on(open_cluster(config.executor, config.workers), model, role=role, ledger=ledger, **options)
+
+
+def _arguments(config: CompileConfig, role: str) -> dict[str, Any]:
+    """The arguments of `roles.lm_for` for a role, as configured."""
+    model = getattr(config.models, role)
+    options: dict[str, Any] = dict(EMBEDDED_OPTIONS) if model.startswith(roles.EMBEDDED) else {}
     options |= {"connections": config.concurrency, **config.models.options.get(role, {})}
     if not model.startswith(roles.EMBEDDED):
         for name in ("api_base", "allow_http", "max_reply_mb"):
             options.setdefault(name, getattr(config.models, name))
     if role == "teacher" and config.aws.batch:
         options["batch"] = {"s3": config.aws.s3, "role": config.aws.role}
-    return lm_on(open_cluster(config.executor, config.workers), model, role=role, ledger=ledger, **options)
+    return options
 
 
 def open_executor(config: CompileConfig, *, spare: bool = False) -> Executor:

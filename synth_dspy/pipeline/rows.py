@@ -73,6 +73,21 @@ def _empty(labelled: Sequence[dspy.Example]) -> list[str]:
     ]
 
 
+def wanted_candidates(context: Context, splits: datasets.Splits) -> dict[str, int]:
+    """How many candidates are written at most for each split: also to choose or to score on, where nobody has labelled.
+
+    None where nothing would learn from them, or a split has nothing to write about.
+    """
+    wanted = context.bound("candidates") if context.task.synthesizer is not None else 0
+    few = min(wanted, max(1, wanted // 3))
+    needed = {
+        "train": 0 if context.config.synthesis.train_on == "gold" else wanted,
+        "dev": 0 if splits["dev"].labelled else few,
+        "test": 0 if splits["test"].labelled else wanted,
+    }
+    return {name: number if splits[name].items else 0 for name, number in needed.items()}
+
+
 def collect_rows(
     context: Context, knowledge: Knowledge, splits: datasets.Splits, resources: Resources
 ) -> tuple[dict[str, list[dspy.Example]], RowFacts]:
@@ -83,15 +98,15 @@ def collect_rows(
     Raises:
         SetupError: there are no held-out rows, or every training row is a copy of one.
     """
-    wanted = context.bound("candidates")
+    wanted = wanted_candidates(context, splits)
     dev, test = list(splits["dev"].labelled), list(splits["test"].labelled)
     seeds = splits["train"].labelled or tuple(knowledge.prompts)
     shown = replace(resources, seeds=seeds, learned=seeds)
     held_out: HeldOut = "human-labelled" if unread(test) < len(test) else "synthetic"
     if not test and splits["test"].items:
-        test = list(_synthesise(context, "test", splits, shown, wanted).kept)
+        test = list(_synthesise(context, "test", splits, shown, wanted["test"]).kept)
     if not dev:
-        dev = list(_synthesise(context, "dev", splits, shown, min(wanted, max(1, wanted // 3))).kept)
+        dev = list(_synthesise(context, "dev", splits, shown, wanted["dev"]).kept)
     if not test and splits["test"].groups:
         raise NewRunNeeded(
             f"There are no labelled questions about the held-out {context.task.noun}s, and none of the synthetic ones "
@@ -104,7 +119,7 @@ def collect_rows(
     prompts, train_on = tuple(knowledge.prompts), context.config.synthesis.train_on
     learned = tuple(datasets.training_rows(gold, (), train_on)) or prompts
     shown = replace(resources, seeds=gold or prompts, learned=learned, held_out=(*dev, *test))
-    synthesis = _synthesise(context, "train", splits, shown, wanted)
+    synthesis = _synthesise(context, "train", splits, shown, wanted["train"])
     train = datasets.training_rows(gold, synthesis.kept, train_on)
     seed = context.config.seed
     rows = {

@@ -151,6 +151,20 @@ def test_a_champion_of_a_cross_fitted_run_is_compared_in_its_folds(
         assert cycle.state == "waiting"
 
 
+def test_a_challenger_that_answers_as_the_champion_does_is_said_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        task.server.behaviour.respond = lambda body: json.dumps({"team": "card"})
+        cycle = task.loop(patience_h=0.0).turn(by="person:ann")
+        assert cycle is not None
+        memory = cycle.memory
+        assert memory["same_answers"] == memory["items"] == memory["difference"]["n"] > 0
+        said = "Both gave the same answer to every item: these items cannot tell them apart."
+        assert all(said in each.reason for each in cycle.transitions[-2:])  # the gate's, and what came of it
+
+
 def test_a_cycle_after_a_quick_run_compares_in_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
