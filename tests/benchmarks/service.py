@@ -4,7 +4,7 @@ Asks the sample contracts' questions, `--at-once` at a time, and gives feedback 
 changed in the middle by another process; at the end the service is killed with SIGKILL, and all that was answered must
 be in the store. Before it, the service and the bare program (a process of its own with the same model) answer the same
 questions in turns, one at a time and `--at-once` at a time: their ratio needs no quiet machine. `--rounds 0` leaves it
-out. Prints a JSON object for each part.
+out, and `--minutes 0` the load. Prints a JSON object for each part.
 """
 
 from __future__ import annotations
@@ -232,6 +232,8 @@ def main() -> None:
                     assert pipes(contender)[1].readline() == "ready\n"
                     for at_once, count in ((1, 10), (options.at_once, options.at_once)):
                         show(compare(url, contender, at_once, count, options.rounds))
+            if not options.minutes:
+                return
             moves = [verb("promote", "v2", runs=runs), verb("rollback", runs=runs)]
             loaded = asyncio.run(load(url, options.at_once, 60 * options.minutes, moves))
             serving.send_signal(signal.SIGKILL)
