@@ -164,14 +164,24 @@ class Registry:
             raise SetupError(f"The aliases of {self.store.task} were just moved by another process. Try again.")
         return move
 
-    def roll_back(self, by: str, reason: str, evidence: Mapping[str, Any] | None = None) -> AliasMove:
+    def roll_back(
+        self, by: str, reason: str, evidence: Mapping[str, Any] | None = None, *, of: str | None = None
+    ) -> AliasMove:
         """Make the champion before the champion again; another rollback goes further back, and never to what was left.
 
+        Args:
+            by, reason, evidence: see `promote`.
+            of: the champion that is to be left; by default whichever it is.
+
         Raises:
-            SetupError: there is no champion before.
+            SetupError: there is no champion before, or `of` is not the champion any more.
         """
 
         def choose(champion: str | None) -> tuple[str, str | None]:
+            if of not in (None, champion):
+                raise SetupError(
+                    f"{of} is not the champion of {self.store.task} any more: nothing was rolled back; try again."
+                )
             moves = self.moves("champion")
             *earlier, _ = _in_line(moves) or [""]
             if not earlier:

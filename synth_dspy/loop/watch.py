@@ -155,7 +155,7 @@ def watch(work: Work, cycle: Cycle) -> Outcome | None:
     evidence = {"watched_requests": len(given), "watched_pairs": len(pairs)}
     if alarm is not None:
         reason = f"{alarm} {before} is the champion again."
-        registry.roll_back("watch", reason, {"cycle": cycle.id, **evidence})
+        registry.roll_back("watch", reason, {"cycle": cycle.id, **evidence}, of=challenger)
         return Outcome("rolled_back", reason, evidence)
     if not _enough(len(given), work.plan.watched, work.plan.patience_h, move):
         return None

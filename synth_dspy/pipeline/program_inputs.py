@@ -16,8 +16,16 @@ _FOUND = "passages"
 """An input of the signature that `RetrieveAndAnswer` fills itself."""
 
 
+def programs_of(program: dspy.Module) -> list[dspy.Module]:
+    """The programs that may answer for one: those that a router chooses among, with its inputs; else itself."""
+    from synth_dspy.training.recipes.route import Routed
+
+    return list(program.programs.values()) if isinstance(program, Routed) else [program]
+
+
 def declared_inputs(program: dspy.Module) -> tuple[dict[str, Any], frozenset[str]]:
     """The types of a program's inputs by name, and the names of those without a default."""
+    program = programs_of(program)[0]
     if isinstance(program, Answering):
         program = program.program
     signature = getattr(program, "signature", None)

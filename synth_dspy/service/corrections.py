@@ -11,6 +11,7 @@ from synth_dspy.domains.documents.rag import RetrieveAndAnswer
 from synth_dspy.evaluation.answers import TEXT, AnswerType, answer_type
 from synth_dspy.evaluation.metrics import is_abstention
 from synth_dspy.pipeline.answering import Answering
+from synth_dspy.pipeline.program_inputs import programs_of
 
 _SHOWN = 60
 
@@ -30,6 +31,7 @@ class Corrections:
     """
 
     def __init__(self, program: dspy.Module) -> None:
+        program = programs_of(program)[0]
         is_ours = isinstance(program, Answering | RetrieveAndAnswer)
         self._abstain = program.abstain if is_ours else ""
         self._output = _typed_output(program) if is_ours else None

@@ -15,7 +15,7 @@ from synth_dspy.core.text import is_blank
 from synth_dspy.core.validation import as_clause, can_be_shown, suggest
 from synth_dspy.domains.documents.rag import RetrieveAndAnswer
 from synth_dspy.pipeline.answering import Answering
-from synth_dspy.pipeline.program_inputs import declared_inputs
+from synth_dspy.pipeline.program_inputs import declared_inputs, programs_of
 from synth_dspy.service.errors import ServiceError
 
 _SUGGESTED = 1000
@@ -54,7 +54,8 @@ class Inputs:
 
     def __init__(self, program: dspy.Module) -> None:
         types, required = declared_inputs(program)
-        inner = program.program if isinstance(program, Answering) else program
+        inner = programs_of(program)[0]
+        inner = inner.program if isinstance(inner, Answering) else inner
         fields = {name: kind if name in required else NotRequired[kind] for name, kind in types.items()}
         shape = with_config(ConfigDict(extra="forbid", arbitrary_types_allowed=True))(
             TypedDict("Inputs", fields)  # type: ignore[operator]

@@ -24,6 +24,7 @@ from synth_dspy.core.masking import mask_message
 from synth_dspy.loop.records import AliasMove, Route, Transition, Version
 from synth_dspy.loop.registry import Registry, sha256
 from synth_dspy.loop.store import now
+from synth_dspy.pipeline.program_inputs import programs_of
 from synth_dspy.pipeline.saved import open_program
 from synth_dspy.pipeline.saved_files import PROGRAM
 from synth_dspy.pipeline.trust import Caller
@@ -62,15 +63,16 @@ def open_version(version: Version, caller: Caller) -> dspy.Module:
         raise SetupError(
             f"{folder / PROGRAM} has been changed since it was registered as {version.id}: register it anew."
         )
-    for predictor in program.predictors():
-        if str(getattr(predictor.lm, "model", "")).startswith(_EMBEDDED):
-            from synth_dspy.models.embedded.pool import pool
+    for each in programs_of(program):
+        for predictor in each.predictors():
+            if str(getattr(predictor.lm, "model", "")).startswith(_EMBEDDED):
+                from synth_dspy.models.embedded.pool import pool
 
-            with pool().lease(predictor.lm.model.removeprefix(_EMBEDDED)):
-                pass
-    retriever = getattr(program, "retriever", None)
-    if retriever is not None:
-        retriever.search("warm", words=1)  # loads the embedder
+                with pool().lease(predictor.lm.model.removeprefix(_EMBEDDED)):
+                    pass
+        retriever = getattr(each, "retriever", None)
+        if retriever is not None:
+            retriever.search("warm", words=1)  # loads the embedder
     return program
 
 

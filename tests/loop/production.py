@@ -84,11 +84,12 @@ class Production:
         folds: int = 1,
         judge: str = "reference",
         quick: bool = False,
+        task: str = TASK,
     ) -> None:
         self.here, self.server = here, server
         (here / "programs").mkdir()
         (here / "programs" / "__init__.py").touch()
-        (here / "programs" / "tickets.py").write_text(TASK)
+        (here / "programs" / "tickets.py").write_text(task)
         (here / "data").mkdir()
         self.write(rows)
         self.folder = here / "runs" / "tickets"
@@ -100,7 +101,7 @@ class Production:
                     "api_base": server.url,
                 },
                 "synthesis": {"candidates": 0},
-                "evaluation": {"arms": ("bootstrap",)},
+                "evaluation": {"arms": ("bootstrap",)} if task is TASK else {},
                 "splits": {"folds": folds},
                 "concurrency": 4,
                 "quick": quick,

@@ -23,7 +23,7 @@ from synth_dspy.core.config import compile_settings
 from synth_dspy.core.errors import ModelError, SetupError
 from synth_dspy.core.io.locks import lock_file
 from synth_dspy.core.workspace import task_file
-from synth_dspy.loop import live, mlflow
+from synth_dspy.loop import live, mlflow, watch
 from synth_dspy.loop.cycle import STATES, Cycle, Cycles
 from synth_dspy.loop.records import AliasMove, Transition, shadow_of
 from synth_dspy.loop.steps import make_steps
@@ -396,6 +396,35 @@ def test_a_champion_of_a_compared_model_is_trained_again_and_one_made_elsewhere_
         cycle = task.loop(arms=("bootstrap",)).turn(by="person:ann")
         assert cycle is not None
         assert task.registry.version(cycle.memory["challenger"]).parent == "v4"
+
+
+def test_an_alarm_does_not_undo_what_a_person_promoted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with production(tmp_path) as task:
+        task.rate(task.ask("v1", count=24), "thumb", True)
+        task.registry.register(task.run, "bootstrap")
+        task.registry.promote("v2", "person:ann", "by hand")
+        cycle = task.loop(watched=400).turn()
+        assert cycle is not None
+        assert cycle.state == "promoted", cycle.transitions[-1].reason
+        task.rate(task.ask("v2", count=24), "thumb", False)
+        score = watch.live_scores
+
+        def slowly(requests: Any) -> Any:  # so that a person is faster
+            if task.registry.alias("champion") == "v2":
+                task.registry.promote("v1", "person:ann", "v2 is bad")
+            return score(requests)
+
+        monkeypatch.setattr(watch, "live_scores", slowly)
+        with pytest.raises(SetupError, match="v2 is not the champion of tickets any more"):
+            task.loop(watched=400).turn()
+        assert task.registry.alias("champion") == "v1"
+        cycle = task.loop(watched=400).turn()
+        assert cycle is not None
+        assert cycle.state == "closed"
+        assert "v1 is the champion now (person:ann)" in cycle.transitions[-2].reason
 
 
 @pytest.mark.slow

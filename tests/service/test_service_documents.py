@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import dspy
 import pytest
 from embedders import WordEmbedder
 from servers import Behaviour, serving
@@ -15,12 +19,15 @@ from synth_dspy.core.config import Retrieval
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.knowledge import Document
 from synth_dspy.domains.documents.opening import Collection
+from synth_dspy.domains.documents.rag import RetrieveAndAnswer
 from synth_dspy.loop.records import Transition, Version
 from synth_dspy.loop.registry import Registry
 from synth_dspy.loop.store import Store, now
 from synth_dspy.pipeline.trust import Caller
 from synth_dspy.service.programs import Programs
+from synth_dspy.service.running import OpenHere
 from synth_dspy.service.worker import Worker
+from synth_dspy.training.recipes.route import Routed, Router
 
 
 def test_a_version_is_opened_anew_where_a_cycle_found_other_documents(registry: Registry) -> None:
@@ -92,3 +99,23 @@ def test_an_index_that_another_process_updated_is_searched_as_it_is_now(tmp_path
     after = Collection(tmp_path, documents(40), Words()).retriever(settings)
     assert after.search("topic33 thing33")[0].document == "d33"
     assert before.search("topic3 thing3")[0].document == "d3"
+
+
+def test_a_router_over_programs_that_search_documents_is_asked_as_one_of_them(tmp_path: Path) -> None:
+    resources: Any = SimpleNamespace(
+        retriever=Collection(tmp_path, documents(3), Words()).retriever(Retrieval()), words=50, noun="paper", abstain=""
+    )
+    programs = {
+        name: RetrieveAndAnswer(dspy.Signature("passages, question -> answer"), resources, dspy.ChatAdapter())
+        for name in ("sft", "dpo")
+    }
+    router = Routed(programs, Router(list(programs), ["Why?"], [[1.0, 0.0]], Words()))
+    lm = dspy.utils.DummyLM([{"answer": "one"}] * 2)
+    with ThreadPoolExecutor(1) as threads, dspy.context(lm=lm):
+        alone, routed = OpenHere(programs["sft"], threads), OpenHere(router, threads)
+        assert routed.shape == alone.shape
+        assert routed.shape.suggestions == {"document": ("d0", "d1", "d2")}
+        answers = [each.ask_now({"question": "What is topic1?", "document": "d1"}) for each in (alone, routed)]
+        assert [(each.status, each.answer, each.inputs) for each in answers] == [
+            (200, "one", {"question": "What is topic1?", "document": "d1"})
+        ] * 2
