@@ -161,6 +161,21 @@ def test_every_arm_is_scored_on_the_same_held_out_items_and_nothing_is_asked_twi
     assert (tmp_path / "results.json").read_bytes() == first
 
 
+def test_an_arm_s_latency_is_of_answered_attempts_and_its_retries_are_told(tmp_path: Path, server: Server) -> None:
+    server.behaviour.retry_after = "2"
+    server.behaviour.refused = 1.0  # each call once
+    settings = {"evaluation": {"arms": ("zero_shot",), "held_out": 3}, "synthesis": {"candidates": 0}}
+    results, measurements = compile_(tmp_path, server, Rivers(), concurrency=16, **settings)
+    (arm,) = results["arms"]
+    measured = measurements["arms"]["zero_shot"]
+    assert arm["errors"] == 0
+    assert measured["retries"] == arm["n"] == 2
+    (took,) = [station["seconds"] for station in measurements["stations"] if station["name"] == "evaluation"]
+    assert measured["latency_p95_s"] <= took - 2  # the wait before the retry is not in it
+    assert "retries: zero_shot 2." in (tmp_path / "report.html").read_text()
+    assert "as far as the model's client reports them" in (tmp_path / "report.md").read_text()
+
+
 @pytest.mark.parametrize(("trains", "trained", "times"), [(True, False, 1), (True, True, 0), (False, False, 0)])
 def test_the_process_that_trains_gets_ready_where_an_arm_trains_and_none_has_trained_yet(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, trains: bool, trained: bool, times: int

@@ -28,6 +28,7 @@ class ModelCall:
 
     `response` is JSON: a `dspy.lm15.Response` in canonical form, a chat completion as sent by an OpenAI-compatible
     server (it has the key `choices`), or the refusal's message. Tokens, seconds and US dollars are None if unknown.
+    `latency_s` is of the answered attempt, the last of `attempts`; but DSPy's own clients do not tell theirs apart.
     """
 
     key: str
@@ -65,6 +66,8 @@ class Usage:
     cpu_s: float = 0.0
     cost_usd: float | None = 0.0
     """None if the price of any of the calls is unknown."""
+    retries: int = 0
+    """Attempts that failed before the answered ones; as the waits between, they are not part of the latency."""
     truncated: int = 0
     """Replies that were cut off at the token limit."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -73,6 +76,7 @@ class Usage:
         with self._lock:
             self.truncated += truncated
             self.calls += 1
+            self.retries += call.attempts - 1
             self.from_ledger += from_ledger
             self.input_tokens += call.input_tokens or 0
             self.output_tokens += call.output_tokens or 0

@@ -52,6 +52,7 @@ class Prediction(Expected):
     completion_tokens: int | None
     cpu_s: float | None
     cost_usd: float | None
+    retries: NotRequired[int | None]
     error: str | None
     scores: dict[str, float | None]
 
@@ -453,6 +454,7 @@ class ArmMeasured(TypedDict):
     latency_p95_s: float | None
     cpu_s_per_item: float | None
     cost_usd_per_item: float | None
+    retries: NotRequired[int]
     peak_rss_mb: NotRequired[float | None]
 
 

@@ -89,6 +89,7 @@ def run_arm(
                 "completion_tokens": usage.output_tokens if usage else None,
                 "cpu_s": usage.cpu_s if usage else None,
                 "cost_usd": usage.cost_usd if usage else None,
+                "retries": usage.retries if usage else None,
                 "error": error,
                 "scores": {},
             }

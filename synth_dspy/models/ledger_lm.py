@@ -195,6 +195,7 @@ def answered(call: ModelCall, response: lm15.Response, seconds: float | None) ->
         latency_s=data.get("latency_seconds", seconds),
         cpu_s=data.get("cpu_seconds"),
         cost_usd=data.get("cost_usd"),
+        attempts=data.get("attempts", call.attempts),
     )
 
 

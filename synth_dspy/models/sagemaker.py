@@ -14,7 +14,7 @@ from dspy import lm15
 from synth_dspy.core import aws
 from synth_dspy.core.errors import SetupError
 from synth_dspy.core.sagemaker import PREFIX
-from synth_dspy.models.bedrock.calls import is_too_long, retrying
+from synth_dspy.models.bedrock.calls import is_too_long, retrying, timed
 from synth_dspy.models.bedrock.engine import BedrockEngine
 from synth_dspy.models.completion import completion
 from synth_dspy.models.dspy_compat import chat_payload
@@ -31,9 +31,8 @@ class SageMakerEngine(BedrockEngine):
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Answer one request; raises as `retrying`."""
-        answer = retrying(
-            lambda: self._attempt(request), request.model, self.runtime, attempts=self.attempts, refusal=_refusal
-        )
+        attempt = timed(lambda: self._attempt(request))
+        answer = retrying(attempt, request.model, self.runtime, attempts=self.attempts, refusal=_refusal)
         return checked(answer, self.max_bytes)
 
     def _attempt(self, request: lm15.Request) -> lm15.Response:

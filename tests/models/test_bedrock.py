@@ -214,7 +214,9 @@ def test_an_error_is_one_sentence(double: Bedrock, name: str) -> None:
 
 def test_a_throttled_call_is_answered_in_the_end_and_a_long_prompt_is_a_context_error(double: Bedrock) -> None:
     double.faults = [(429, "ThrottlingException", "slow down")] * 2
-    assert lm(double, attempts=3)("Who?") == ["upstream: Who?"]
+    with measure() as usage:
+        assert lm(double, attempts=3)("Who?") == ["upstream: Who?"]
+    assert (usage.calls, usage.retries) == (1, 2)
     double.faults = [(400, "ValidationException", "Input is too long for requested model.")]
     with pytest.raises(dspy.utils.exceptions.ContextWindowExceededError):
         lm(double)("Who?")

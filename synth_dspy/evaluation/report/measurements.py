@@ -29,6 +29,7 @@ def measurements(
             "latency_p95_s": stats.percentile(latencies, 95),
             "cpu_s_per_item": mean(ours, "cpu_s"),
             "cost_usd_per_item": mean(ours, "cost_usd"),
+            "retries": sum(row.get("retries") or 0 for row in ours),
         }
     machine: MachineRecord | None = None
     if circumstances.machine is not None:

@@ -112,6 +112,7 @@ def render(run: FinishedRun) -> dict[str, str]:
             "next": next_steps(results, measurements, run.folder),
             "command": typed(measurements),
             "models": _models(results),
+            "retried": _retried(measurements),
             "in_usd": any(a.get("cost_usd_per_item") for a in measurements["arms"].values()),
         }
         try:
@@ -131,6 +132,18 @@ def _models(results: Results) -> dict[str, str]:
     if "teacher" in shown and shown["teacher"] == shown.get("student"):
         shown["teacher"] += " (the student's model)"
     return shown
+
+
+def _retried(measurements: Measurements) -> str:
+    """A sentence on the retries that the latencies are without; empty of a run of an earlier version."""
+    retries = {name: arm["retries"] for name, arm in measurements["arms"].items() if "retries" in arm}
+    if not retries:
+        return ""
+    several = ", ".join(f"{name} {number:,}" for name, number in retries.items() if number)
+    return (
+        "It is without failed attempts and the waits after them, as far as the model's client reports them; retries: "
+        f"{several or 'none'}."
+    )
 
 
 def _trainings(arms: Iterable[ArmRecord]) -> Iterator[dict[str, Any]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from dspy import lm15
@@ -37,6 +39,19 @@ def model_id(model: str) -> str:
 def is_too_long(text: str) -> bool:
     """Whether a service's message says that a prompt is too long."""
     return any(words in text.lower() for words in _CONTEXT)
+
+
+def timed(attempt: Callable[[], lm15.Response]) -> Callable[[], lm15.Response]:
+    """An attempt whose answer says how long it took alone, and which attempt it is."""
+    numbers = itertools.count(1)
+
+    def made() -> lm15.Response:
+        number, began = next(numbers), time.perf_counter()
+        answer = attempt()
+        facts = {"latency_seconds": time.perf_counter() - began, "attempts": number}
+        return replace(answer, provider_data={**(answer.provider_data or {}), **facts})
+
+    return made
 
 
 def retrying(

@@ -16,7 +16,7 @@ from dspy import lm15
 
 from synth_dspy.core import aws
 from synth_dspy.core.config import MAX_REPLY_MB
-from synth_dspy.models.bedrock.calls import model_id, retrying
+from synth_dspy.models.bedrock.calls import model_id, retrying, timed
 from synth_dspy.models.bedrock.converse import from_converse, structure_of, to_converse
 from synth_dspy.models.completion import completion
 from synth_dspy.models.dspy_compat import chat_payload
@@ -80,8 +80,8 @@ class BedrockEngine:
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Answer one request; raises as `retrying`."""
-        answer = retrying(lambda: self._attempt(request), request.model, self.runtime, attempts=self.attempts)
-        return checked(answer, self.max_bytes)
+        attempt = timed(lambda: self._attempt(request))
+        return checked(retrying(attempt, request.model, self.runtime, attempts=self.attempts), self.max_bytes)
 
     def _attempt(self, request: lm15.Request) -> lm15.Response:
         name = model_id(request.model)
