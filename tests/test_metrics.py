@@ -110,6 +110,8 @@ def test_retrieval_counts_gold_spans_among_passages_white_space_aside() -> None:
         ("3,50 EUR", "3.50 EUR", True),
         ("1,00,000 rupees", "100000 rupees", True),
         ("12/03/2020", "12-03-2020", True),
+        ("$1,000.00", "$1,000", True),
+        ("4.100", "4.1", False),
         ("non-compete", "noncompete", True),
         ("1.5 days.", "1.5 days", True),
         ("5,000 (five thousand)", "5000 five thousand", True),

@@ -90,12 +90,14 @@ def normalize_answer(text: str) -> str:
     """SQuAD's normalisation: lower case, no punctuation, no articles, single spaces (Rajpurkar et al., 2016).
 
     But 3.50 and 3,50 do not become 350, 10:30 not 1030, 5-10 not 510, and -5 not 5: what belongs to a number stays.
+    1,000.00 is 1,000.
     """
     text = _DECIMAL_COMMA.sub(".", text.lower().replace("\N{MINUS SIGN}", "-"))
     text = _PUNCTUATION.sub(lambda found: found["number"] or (" " if found["between"] else ""), text)
-    return " ".join(_ARTICLES.sub(" ", text).split())
+    return " ".join(_NO_CENTS.sub("", _ARTICLES.sub(" ", text)).split())
 
 
+_NO_CENTS = re.compile(r"(?<=\d)\.00(?![\d.])")
 _DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d{1,2}(?![\d,]))")
 _PUNCTUATION = re.compile(
     r"(?P<number>(?<=\d)[.:](?=\d)|(?<![\w)%])-(?=[$€£]?[.\d]*\d))|(?P<between>(?<=\d)[-–—/](?=\d))"
