@@ -154,6 +154,22 @@ def test_a_refusal_that_the_user_can_mend_stops_the_run(ledger: Ledger, status: 
             roles.check(lm)
 
 
+@pytest.mark.parametrize(("status", "retry_after"), [("429", "0.05"), ("503", "0.05"), ("429", None)])
+def test_a_check_waits_for_a_server_that_is_busy(ledger: Ledger, status: str, retry_after: str | None) -> None:
+    with serving(Behaviour(script=[status] * 3, retry_after=retry_after)) as server:
+        roles.check(teacher(server, ledger))
+        assert server.asked.total() == 4
+
+
+@pytest.mark.parametrize(("status", "asked"), [("401", 1), ("500", 2), ("429", 5)])
+def test_a_check_gives_up(ledger: Ledger, status: str, asked: int) -> None:
+    """At once where waiting mends nothing, after two attempts where it hardly does, else after those of a call."""
+    with serving(Behaviour(script=[status] * 9, retry_after="0.01")) as server:
+        with pytest.raises(SetupError, match=status):
+            roles.check(teacher(server, ledger, attempts=3))
+        assert server.asked.total() == asked
+
+
 def test_a_refused_key_is_named_but_not_shown(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     with serving(Behaviour(script=["ok", "401"])) as server:

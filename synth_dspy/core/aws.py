@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from synth_dspy.core.errors import ModelError, SetupError, SynthDspyError
+from synth_dspy.core.errors import BusyError, SetupError, SynthDspyError
 from synth_dspy.core.masking import mask_message
 
 THROTTLED = frozenset(
@@ -147,12 +147,12 @@ def explain(error: BaseException, what: str, *, attempts: int = 1) -> SynthDspyE
     if code in UNKNOWN_KEYS:
         return SetupError(f"{what} cannot be used, because AWS does not accept the credentials ({text}): {renewal}.")
     if code in THROTTLED:
-        return ModelError(
+        return BusyError(
             f"{what} was throttled {attempts} times, at last with: {text} Lower --concurrency, or have the quota "
             "raised."
         )
     if _is_busy(error):
-        return ModelError(f"{what} failed {attempts} times, at last with: {code}: {text}")
+        return BusyError(f"{what} failed {attempts} times, at last with: {code}: {text}")
     if code in DENIED:
         return SetupError(f"{what} may not be used with these AWS credentials: {text} `aws plan` prints the policy.")
     if isinstance(error, boto.ParamValidationError):

@@ -7,6 +7,7 @@ SynthDspyError
 ├── AwaitingReview  a person has to review something first (exit status 3)
 ├── ArmError        an arm cannot be compiled: the report gives the reason, the other arms continue
 └── ModelError      a model call failed for good: the message names the request, the run continues or stops
+    └── BusyError       the server had too much to do at every attempt
 """
 
 from __future__ import annotations
@@ -46,6 +47,10 @@ class ArmError(SynthDspyError):
 
 class ModelError(SynthDspyError):
     """A model call that failed after all retries, or that can never succeed."""
+
+
+class BusyError(ModelError):
+    """A model call that was put off at every attempt, since the server has too much to do."""
 
 
 def message_of(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from dspy.utils.exceptions import (
     LMAuthError,
     LMConfigurationError,
     LMError,
+    LMRateLimitError,
     LMTransportError,
     LMUnsupportedFeatureError,
     LMUnsupportedModelError,
@@ -33,7 +34,7 @@ from dspy.utils.exceptions import (
 
 from synth_dspy.core.addresses import setting
 from synth_dspy.core.budget import UNLIMITED, Budget
-from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.errors import BusyError, ModelError, SetupError
 from synth_dspy.core.ledger import Ledger, call_key
 from synth_dspy.core.masking import environment_secrets, mask_message, mask_reply
 from synth_dspy.core.usage import ModelCall, count_usage, current_unit
@@ -361,7 +362,8 @@ class LedgerLM(dspy.LM):
                 f"The endpoint of the {role} model {self.model} could not be reached: {text}. "
                 f"Correct {setting('api_base')}, or start the server."
             )
-        return ModelError(f"The {role} model {self.model} failed a call for good: {text}")
+        kind = BusyError if isinstance(error, LMRateLimitError) else ModelError
+        return kind(f"The {role} model {self.model} failed a call for good: {text}")
 
 
 def _response(call: ModelCall, request: lm15.Request, *, from_ledger: bool) -> lm15.Response:

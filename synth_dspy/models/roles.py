@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from synth_dspy.core.addresses import refuse_plain_http, setting
 from synth_dspy.core.config import MAX_REPLY_MB
-from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.errors import BusyError, ModelError, SetupError
 from synth_dspy.core.masking import mask_message, url_secrets, without_credentials
 from synth_dspy.models.offline import quiet_libraries
 from synth_dspy.models.prices import given_price
@@ -329,7 +329,10 @@ def check(lm: dspy.LM) -> None:
     request = lm15.Request(lm.model, (lm15.Message.user("Hello"),), config=lm15.Config(max_tokens=1))
     try:
         with unit(station="check"):
-            lm.copy(engine=probe_engine)(request)
+            try:
+                lm.copy(engine=probe_engine)(request)
+            except BusyError:  # it is there: waited for as during the run
+                lm.copy(engine=engine)(request)
     except ModelError as error:
         raise SetupError(str(error)) from error
 

@@ -186,9 +186,9 @@ def compile_task(
             for key, value in given.items()
             for name in (value if isinstance(value, Mapping) else ("",))
         ]
-        settings = {name: _setting(whole, name) for name in names if name != "runs"}
+        repeated = {name: _setting(whole, name) for name in names if name != "runs"}
         kept_in = here / Path(runs_folder or model().runs_here).expanduser()
-        return _resume_in_memory(str(resume), kept_in, name, here, task, in_memory, settings)
+        return _resume_in_memory(str(resume), kept_in, name, here, task, in_memory, repeated)
     return start(here, name, whole, task=None if isinstance(task, str) else task, given=in_memory)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from synth_dspy.training.data import TokenRows, fill_steps
-from synth_dspy.training.frozen import frozen_in_bf16, is_copied
+from synth_dspy.training.frozen import frozen_in_bf16
 from synth_dspy.training.memory import Shape, memory
 from synth_dspy.training.sequences import Group
 from synth_dspy.training.spec import ONLINE, TrainSpec
@@ -174,7 +174,7 @@ def _trial(spec: TrainSpec, shape: Shape, groups: Sequence[Group], model: Any, b
         work = sum(
             flops(spec, shape, group.tokens, sum(map(len, group.completions)), learning=True) for group in chosen
         )
-        with frozen_in_bf16(tuned, enabled=is_copied(spec, bf16=bf16, device=model.device.type)):
+        with frozen_in_bf16(tuned, spec, bf16=bf16):
             rate = work / _fastest(learn)
         optimizer = torch.optim.AdamW(weights, lr=0.0, weight_decay=0.0)  # the weights stay as they are
         step_s = _fastest(optimizer.step) + _STEP_S

@@ -20,19 +20,21 @@ def is_copied(spec: TrainSpec, *, bf16: bool, device: str) -> bool:
 
 
 @contextmanager
-def frozen_in_bf16(model: Any, *, enabled: bool) -> Iterator[None]:
-    """Replace frozen float32 matrices with bfloat16 copies; afterwards the float32 ones are back.
+def frozen_in_bf16(model: Any, spec: TrainSpec, *, bf16: bool) -> Iterator[None]:
+    """Replace frozen float32 matrices with bfloat16 copies, if `is_copied`; afterwards the float32 ones are back.
 
     Args:
         model: With its adapter, if it gets one. An output layer that shares the embedding's matrix gets its own copy.
-        enabled: False: do nothing.
+        spec: Of the training.
+        bf16: Whether it computes in bfloat16.
     """
     import torch
 
+    copied = is_copied(spec, bf16=bf16, device=model.device.type)
     linear = [
         module
         for module in model.modules()
-        if enabled
+        if copied
         and isinstance(module, torch.nn.Linear)
         and not module.weight.requires_grad
         and module.weight.dtype == torch.float32

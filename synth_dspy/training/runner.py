@@ -36,7 +36,7 @@ from synth_dspy.training.checkpoints import (
 from synth_dspy.training.data import TokenRows, read_prompts, read_rows, tokenize
 from synth_dspy.training.events import Emit
 from synth_dspy.training.failures import as_user_error
-from synth_dspy.training.frozen import frozen_in_bf16, is_copied
+from synth_dspy.training.frozen import frozen_in_bf16
 from synth_dspy.training.full import set_trained_weights
 from synth_dspy.training.reward_server import JudgeReward
 from synth_dspy.training.spec import ADAPTER, ENGINE, ONLINE, PLAN, PROMPTS, TrainSpec, read_spec
@@ -160,7 +160,7 @@ class _Training:
             )
         )
         last = last_checkpoint(self.checkpoints)
-        with frozen_in_bf16(trainer.model, enabled=is_copied(spec, bf16=bf16, device=model.device.type)):
+        with frozen_in_bf16(trainer.model, spec, bf16=bf16):
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         result = self._result(trainer, train_rows, bf16) | {key: plan[key] for key in ("available", "all_rows_s")}
         trained = trainer.model

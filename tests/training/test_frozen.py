@@ -35,7 +35,7 @@ def test_losses_and_gradients_are_the_same_and_the_model_is_as_before(tmp_path: 
         return loss.item(), [each.grad.clone() for each in model.parameters() if each.grad is not None]
 
     plain = learn()
-    with frozen_in_bf16(model, enabled=True):
+    with frozen_in_bf16(model, spec, bf16=True):
         assert head.weight.dtype == torch.bfloat16
         assert embedding.weight.dtype == torch.float32
         copied = learn()
@@ -44,7 +44,7 @@ def test_losses_and_gradients_are_the_same_and_the_model_is_as_before(tmp_path: 
     assert all(torch.equal(one, other) for one, other in zip(copied[1], plain[1], strict=True))
     assert [id(each) for each in model.parameters()] == before
     assert (head.weight is embedding.weight) == tied
-    with frozen_in_bf16(model, enabled=False):
+    with frozen_in_bf16(model, spec, bf16=False):
         assert head.weight.dtype == torch.float32
 
 

@@ -20,7 +20,7 @@ from dspy import lm15
 
 from synth_dspy.core.addresses import setting
 from synth_dspy.core.config import MAX_REPLY_MB
-from synth_dspy.core.errors import ModelError, SetupError
+from synth_dspy.core.errors import BusyError, ModelError, SetupError
 from synth_dspy.core.ledger import Ledger
 from synth_dspy.core.masking import mask_message, url_secrets
 from synth_dspy.core.usage import ModelCall
@@ -30,6 +30,8 @@ from synth_dspy.models.http.process import RETRYABLE
 from synth_dspy.models.prices import Price, list_price
 
 OPENAI = "https://api.openai.com/v1"
+BUSY = frozenset({429, 503, 529})
+"""Statuses of a server that has too much to do now."""
 _SHOWN = 20_000
 _CONTEXT = re.compile(r"context (length|size|window)|maximum context|too many tokens", re.IGNORECASE)
 
@@ -196,7 +198,7 @@ class HttpEngine:
         if status == 400 and _CONTEXT.search(text) and not isinstance(error, lm15.ContextLengthError):
             error = lm15.ContextLengthError(text, status=status)
         if status in RETRYABLE:
-            return ModelError(
+            return (BusyError if status in BUSY else ModelError)(
                 f"The endpoint {self.shown} refused a call to {model} {attempts} times, at last: {status} {text}."
             )
         refusal: Exception = error
