@@ -98,16 +98,22 @@ class Grounded:
         common: words that any question may use; `common_words` collects them from labelled seeds.
         document: maps a group to the whole text of its document; by default the unit's text is used.
         max_unsupported: maximum share of the question's content words that occur in neither.
+        read: a text as it is read, without markup: its words may answer too.
     """
 
     name = "grounded"
 
     def __init__(
-        self, common: frozenset[str], document: Callable[[str], str] | None = None, max_unsupported: float = 0.2
+        self,
+        common: frozenset[str],
+        document: Callable[[str], str] | None = None,
+        max_unsupported: float = 0.2,
+        read: Callable[[str], str] = str,
     ) -> None:
         self.common = common
         self.document = document
         self.max_unsupported = max_unsupported
+        self.read = read
         self._document_words: dict[str, frozenset[str]] = {}
 
     def __call__(self, candidate: Candidate) -> Verdict:
@@ -116,7 +122,7 @@ class Grounded:
         text, answer = candidate.unit.text, " ".join(str(candidate.fields["answer"]).split())
         if not answer:
             return rejected("no answer")
-        if answer not in " ".join(text.split()):
+        if not any(_holds(whole, answer) for whole in (text, self.read(text))):
             return rejected("answer not in the text")
         question = str(candidate.fields["question"])
         if extra_numbers := numbers(question) - frozenset(tokens(text)):
@@ -136,6 +142,11 @@ class Grounded:
         if group not in self._document_words:
             self._document_words[group] = frozenset(tokens(self.document(group)))
         return self._document_words[group]
+
+
+def _holds(text: str, answer: str) -> bool:
+    """Whether a text has an answer word for word, whatever punctuation stands between the words."""
+    return answer in " ".join(text.split()) or f" {' '.join(tokens(answer))} " in f" {' '.join(tokens(text))} "
 
 
 def common_words(questions: Iterable[tuple[str, str]], groups: int = 2) -> frozenset[str]:

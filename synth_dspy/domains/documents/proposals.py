@@ -26,6 +26,7 @@ from synth_dspy.core.text import one_line
 from synth_dspy.domains.documents.documents import PROPOSALS
 from synth_dspy.domains.documents.labelled import Labels, holds, nearest
 from synth_dspy.domains.documents.names import Names
+from synth_dspy.domains.documents.statement_grammar import plain
 from synth_dspy.synthesis.pipeline import Synthesis, synthesise
 
 if TYPE_CHECKING:
@@ -283,7 +284,11 @@ class ProposedQuestions:
         sentences = []
         for row in self.rows:
             text, answers = texts.get(str(row.get("document"))), _answers(row)
-            if row["status"] in REVIEWED and text is not None and not holds(text, answers, abstain):
+            if (
+                row["status"] in REVIEWED
+                and text is not None
+                and not (holds(text, answers, abstain) or holds(plain(text), answers, abstain))
+            ):
                 near = nearest(text, answers[0])
                 hint = f"the nearest there is {near!r}" if near else "nothing there is like it"
                 place = self._places.get(row["id"], f"{self.path}, question {row['id']}")

@@ -6,6 +6,7 @@ the same answer), and in reverse (given the answer and the text, the teacher ask
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -138,13 +139,22 @@ class OneAnswer:
 
     def __call__(self, candidate: Candidate) -> Verdict:
         source = one_line(str(candidate.fields.get("source") or ""))
+        made = getattr(candidate.unit, "statement", None)
+        if made and made.rule in ("heading", "label", "default", "list"):  # the layout says where the answer stands
+            return Verdict(True, 1.0, "")
         if not candidate.fields.get("references") or not source:
             return Verdict(True, 1.0, "")
         group = candidate.unit.group
         if group not in self._cache:
             self._cache[group] = [(one_line(s), frozenset(content(s))) for s in self.sentences(group)]
         asked = frozenset(content(str(candidate.fields["question"])))
+        # What a thing is, is said where it is the subject.
+        what = re.fullmatch(r"What (?:is|are) (?:an? |the )?(.+)\?", str(candidate.fields["question"]))
         for sentence, words in self._cache[group]:
+            if sentence.startswith("#"):  # a heading states nothing
+                continue
+            if what and not re.search(rf"\b{re.escape(what[1])}\W+(?:is|are|means?)\b", sentence, re.I):
+                continue
             if asked <= words and sentence not in source and source not in sentence:
                 return rejected(f"also answered elsewhere: {sentence}")
         return Verdict(True, 1.0, "")

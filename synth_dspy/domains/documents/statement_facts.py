@@ -69,8 +69,9 @@ def facts(body: str, subject_in: Callable[[str], str]) -> Iterator[Fact]:
         if match is None:
             continue
         part = match.groupdict("")
-        if rule.name != "who":
-            part["subject"] = part["subject"] if rule.name == "name" else subject_in(part["subject"])
+        if rule.name not in ("who", "settings"):
+            own = rule.name in ("name", "value")
+            part["subject"] = re.sub("^The ", "the ", part["subject"]) if own else subject_in(part["subject"])
             if not part["subject"]:
                 continue
         parts = [part]

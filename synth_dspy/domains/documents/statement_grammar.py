@@ -11,7 +11,8 @@ QUOTES: Final = "\"“”„'‘’`"
 VOID: Final = words(
     "it its this that these those there they them he she him his her we us our ours i my me such here others "
     "same above below following foregoing previous preceding former latter herein hereof hereby hereunder hereto "
-    "thereof thereto therein thereunder so now therefore aforesaid said else either neither which who whom whose what"
+    "thereof thereto therein thereunder so now therefore aforesaid said else either neither which who whom whose what "
+    "concrete respective corresponding resulting"
 )
 """Words that point at something outside the sentence: a question with one of them is not understood alone."""
 OPENING: Final = re.compile(r"(?:Under what condition|Within what period|At what rate|\w+)\b")
@@ -19,11 +20,12 @@ POINTING: Final = re.compile(
     r"\b(?:(?:below|above)(?! (?:\d|[$€£]|the\b|an?\b))\b|following|as follows|foregoing|here|aforementioned|"
     r"aforesaid|e\.?g|i\.?e)\b"
     r"|\bthis (?:[Pp]aragraph|[Ss]ection|[Aa]rticle|[Cc]lause|[Ss]ubsection|[Ss]chedule|[Ee]xhibit)\b"
-    r"|[\[\]|<>{}*#•]|https?:|\.\.|\b(?:an?|the|your|old|new|each|another) ones?\b"
+    r"|\b[Oo]ption \d|[\[\]|<>{}*#•]|https?:|\.\.|\b(?:an?|the|your|old|new|each|another) ones?\b"
 )
 POINTING_ANSWER: Final = re.compile(
     r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b"
-    r"|\w+ (?:it|them|this|these|there|so|then)[.!]?$|(?:do|try|use) (?:that|so)\b|(?:if|when) (?:\w+ ){1,3}it$"
+    r"|\w+ (?:it|them|this|these|so|then|there|here)[.!]?$|(?:do|try|use) (?:that|so)\b|the same\b"
+    r"|(?:if|when|once|until|after|before)\b.* (?:it|them)$|.* that number$"
     r"|(?:if|when|as) you (?:prefer|like|wish|want|need|choose)\b"
     r"|.*\b(?:his or her|(?:previous|preceding) sentence|hereinafter)\b",
     re.I,
@@ -39,7 +41,9 @@ UNTOLD: Final = re.compile(
 )
 """A thing that the sentences before have told of."""
 DEFINITE: Final = re.compile(
-    r"^W\w+ (?:must|shall|should|may|can|will|do|does|is|are|was|were) the [a-z]+ (?:not )?[a-z]+"
+    r"^W\w+ (?:must|shall|should|may|can|will|do|does|is|are|was|were) the [a-z]+"
+    r"(?: of the (?:file|folder|page|option|value|command|setting|field|list|item|button|window|screen|box|script))?"
+    r" (?:not )?[a-z]+"
     r"(?: (?:to|of|on|by|for|with|from|into|as|be \w+(?: \w+)?|to do))?\?$"
 )
 """Asks about "the issue", "the script": one that an earlier sentence has spoken of."""
@@ -57,7 +61,7 @@ STARTS_AS_CLAUSE: Final = re.compile(
     re.I,
 )
 VAGUE_SUBJECT: Final = re.compile(
-    r"(?:the )?(?:first|second|third|fourth|last|next|other|main|only|final)\b|[a-z]+ly\b", re.I
+    r"the (?:most|least)\b|(?:the )?(?:first|second|third|fourth|last|next|other|main|only|final)\b|[a-z]+ly\b", re.I
 )
 UNFINISHED: Final = words("and or of to also thus then not")
 COMMON_NOUN: Final = re.compile(r"(?:[a-rt-z]s|tion|ment|ness|ing|ance|ence|ity|ship|age|ure|port|time|fast|hol|ery)$")
@@ -68,6 +72,13 @@ DETERMINERS: Final = words(
 )
 
 MONTH: Final = f"(?:{'|'.join(MONTHS).title()})"
+
+
+def plain(text: str) -> str:
+    """A text without inline markup, on one line."""
+    for pattern, read in _MARKUP:
+        text = pattern.sub(read, text)
+    return " ".join(text.split())
 
 
 def third_person(verb: str) -> str:
@@ -111,7 +122,17 @@ TRANSITIVE: Final = _VERBS | words(
     "acquire appoint assign bear bring carry collect deliver disclose display furnish implement inspect keep maintain "
     "manage obtain pay perform retain supply"
 )
-FORMS: Final = {form: verb for verb in _VERBS for form in (verb, third_person(verb))}
+WORKS: Final = {
+    third_person(verb): verb
+    for verb in words(
+        "accept assume compare compress convert create delete detect disable display encrypt enforce exclude execute "
+        "expect export extract follow hide ignore import keep limit listen load match merge move negate open override "
+        "parse perform preserve print read restore run save scan search send serve set skip start stop track trigger "
+        "update use validate verify watch write"
+    )
+}
+"""What programs do: of the third person alone, since many are nouns too, and only where an object follows."""
+FORMS: Final = {form: verb for verb in _VERBS for form in (verb, third_person(verb))} | WORKS
 """Forms of the present tense, with the verb as a question has it after "does"."""
 PARTICLES: Final = {"apply": "to", "consist": "of", "depend": "on", "refer": "to"}
 _LONGEST_FIRST: Final = "|".join(sorted(FORMS, key=lambda form: (-len(form), form)))
@@ -140,6 +161,11 @@ NOT_BEFORE_ADJUNCT: Final = words(
     "merely shortly immediately than commencing based effective conditioned made "
     "binding contingent dependent incumbent except agreed"
 )
+GOES_ON: Final = re.compile(
+    r"(?:Then|Next|Finally|After that|Afterwards|Go|Click|Select|Choose|Press|Enter|Type|Open|Save|Restart|Follow|"
+    r"Add)\b"
+)
+"""A sentence that goes on with what to do."""
 INTENTION: Final = re.compile(
     r"\b(?:you (?:want|wish|would|need|like)|possible|necessary|any|so|applicable|appropriate)$|you want|you wish"
 )
@@ -150,7 +176,8 @@ TO_DO: Final = (
     r"free|supposed|designed|advised|asked|forbidden|prohibited from|responsible for)"
 )
 PARTICIPLE: Final = (
-    r"(?:[a-z-]+ed|responsible|subject|liable|eligible|given|made|known|built|held|sent|paid|written|shown|set|due)"
+    r"(?:[a-z-]+ed|responsible|subject|liable|eligible|given|made|known|built|held|sent|paid|written|shown|set|due|"
+    r"run|kept|chosen|found|hidden)"
 )
 PASSIVE: Final = re.compile(
     rf"(?P<what>(?:\w+ly )?{PARTICIPLE}) (?P<to>to|by|for|from|with|into|as|in|at|on|of|until|within) (?P<object>.+)"
@@ -182,7 +209,7 @@ NEXT_PREDICATE: Final = re.compile(
 """After an answer that names a thing: what else the sentence says of its subject."""
 NEXT_CLAUSE: Final = re.compile(
     r"[,;] (?:and|but|so|provided|however|in which case)"
-    rf"(?= (?:[`\w'’.-]+ ){{1,6}}?(?:{MODAL}|{BE}|has|have|that)\b)|; "
+    rf"(?= (?:\S+ ){{1,6}}?(?:{MODAL}|{BE}|has|have|that)\b)|; "
 )
 SECOND_CLAUSE: Final = re.compile(
     rf"\b(?:and|but|or) (?:(?!to\b|that\b|which\b|who\b)[\w'’-]+ ){{1,4}}(?:{MODAL}|is|are|has|responsible)\b"
@@ -221,20 +248,35 @@ NAMED_SELF: Final = re.compile(
 )
 NAMED_AT_HEAD: Final = re.compile(rf"\b(?P<name>(?:[A-Z][A-Z&-]+ (?:AND |OF |FOR )?){{1,5}}?(?:{_CALLED.upper()})\b)")
 
-MARKUP: Final = (
-    (re.compile(r"!?\[([^\]]+)\]\([^)]*\)"), r"\1"),
+_MARKUP: Final = (
+    (re.compile(r"!\[[^\]]*\]\([^)]*\)(?:\{[^}]*\})?"), ""),
+    (re.compile(r"\[([^\]]+)\]\([^)]*\)(?:\{[^}]*\})?"), r"\1"),
     (re.compile(r"\[([^\]]+)\]\[[^\]]*\]"), r"\1"),
-    (re.compile(r"\*\*|__(?=\w)|(?<=\w)__"), ""),
+    (re.compile(r":(?:[\w.+-]+:)+`~?([^`<]+?)(?: <[^>`]*>)?`"), r"\1"),
+    (re.compile(r"(?<!`)`([^`<]+?) <[^>`]*>`__?"), r"\1"),
+    (re.compile(r"(?<!`)`([^`]+)`__?(?!\w)"), r"\1"),
+    (re.compile(r"``([^`]+)``"), r"`\1`"),
+    (re.compile(r"(?<![\w*])([*_])(?=(?:is|are|does|has|contains) )([^*_`]+)(?<=[^\s_])\1(?![\w*])"), r"“\2”"),
+    (re.compile(r"\*\*(?=[^\s*])([^*]+?)(?<=[^\s*])\*\*"), r"\1"),
+    (re.compile(r"(?<![\w*`/\[])\*(?=[^\s*])([^*`]+?)(?<=[^\s*])\*(?![\w*`/\]])"), r"\1"),
+    (re.compile(r"(?<![\w`/.-])(__?)(?=[^\s_])([^_`]+?)(?<=[^\s_])\1(?![\w`/])"), r"\2"),
 )
+"""Markdown's and reStructuredText's inline markup, with what is read of it. Code keeps one backtick on each side."""
 ODD: Final = re.compile(r"_{2,}|-{3,}|\t|\. ?\. ?\.|…|\[[^\]]*\]\(|\b[A-Z]{2,}(?: [A-Z]{2,}){3,}")
+PREAMBLE: Final = re.compile(
+    r"^(?:(?:Please )?(?:[Nn]ote|[Rr]emember)(?: also| however|, however,)? that|Note:|Additionally,|Furthermore,|"
+    r"Moreover,|In addition,|Unfortunately,) (?=\S)"
+)
+"""Words before a statement that add nothing to it."""
+WHERE_TRUE: Final = re.compile(
+    rf"(?P<lead>By default|On (?!{MONTH})[A-Z][\w.]*(?:,? (?:and |or )?[A-Z][\w.]*){{0,2}}), (?P<main>.+)"
+)
 ITEM: Final = re.compile(r"^(?:[#>*•·▪●-]+\s+|\(?[a-z0-9]{1,3}[.)]\s+|\d{1,2}(?:\.\d{1,2})*\.?\s+(?=[A-Z]))+")
 CAPTION: Final = re.compile(
     r"^(?:[A-Z][\w&’'/-]*(?: (?:and|of|or|to|the|for|on|in|by|[A-Z][\w&’'/-]*)){0,6}\.|[A-Z][A-Z ]{3,}[.:])\s+(?=[A-Z])"
 )
-UNDERLINE: Final = re.compile(r"\s*([=~^\"'#*+-])\1{2,}\s*")
-"""The line below a heading in reStructuredText and Markdown."""
 LABEL: Final = re.compile(
-    r"[*•·-] +(?:`(?P<code>[^`]+)`|\*\*(?P<name>[^*:]{3,50}):?\*\*):? *(?:[-–—:] +)?(?P<text>[A-Z][^:]+)"
+    r"[*•·-] +(?:`(?P<code>[^`]+)`:? *(?:[-–—:] +)?|(?P<name>[A-Z][^*:`.]{2,49})(?:: +| +[–—-] +))(?P<text>[A-Z][^:]+)"
 )
 ASKING: Final = re.compile(
     r"(?:what|which|who|whom|whose|when|where|why|how|is|are|do|does|did|can|may|must|should|will)\b", re.I

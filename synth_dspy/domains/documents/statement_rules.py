@@ -215,8 +215,26 @@ RULES: Final = (
         "When {modal} {subject} {what}",
         "",
         _SUBJECT,
-        r"(?P<modal>can|may|must|should|will) (?P<what>[a-z][^,;:]+?)",
+        r"(?P<modal>can|may|must|should|will) (?P<what>[a-z][^,;:]+?)(?<! within)(?<! for)",
         rf"(?P<span>{PERIOD} (?:before|after) .+)",
+    ),
+    _rule("default", "What {does} default to", "", _SUBJECT, "defaults? to", r"(?P<span>.+)"),
+    _rule(
+        "value",
+        "What {be} {subject}",
+        "",
+        "(?P<subject>[Tt]he (?:default|maximum|minimum|recommended|usual|easiest|simplest|best|preferred) [^,;:]+?)",
+        "(?P<be>is|are)",
+        r"(?P<span>(?:[`\"“\d$€£/~]|to [a-z]|an? |the |[A-Z]).*)",
+    ),
+    _rule(
+        "settings",
+        "Where can you {what}",
+        "",
+        r"You can (?P<what>[a-z]+ [^,;:]+?)",
+        r"(?P<span>(?:in|from|under|on) (?:the|your) [^,;:]*?",
+        r"?(?:settings|preferences|menu|page|dialog|tab|sidebar|toolbar|section|screen|panel|dashboard|console)"
+        r"(?: of [^,;:]+)?)",
     ),
     _rule(
         "place",

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 
 from synth_dspy.domains.documents import statement_grammar as grammar
 from synth_dspy.domains.documents.chunks import sentences
 from synth_dspy.domains.documents.statement_facts import Fact, facts, split_predicates, table_facts, with_subject
+from synth_dspy.domains.documents.statement_layout import layout_facts
 from synth_dspy.domains.documents.statement_rules import INSTANT, PERIOD
 from synth_dspy.synthesis.text import content
 
@@ -30,6 +30,8 @@ _LONGEST_TEXT = 1200
 """Characters of a sentence: what is longer is data, on which the patterns would take long."""
 _HEAD = 800
 """Characters at the beginning of a document, where its name may stand."""
+_AIMS = re.compile(r"(?P<act>[^,;:]+?) (?:in order )?to (?P<aim>[a-z]+ (?:an?|the|your|all|any|[a-z]+s) .+)")
+"""Of "click Edit to change a rule": the act, and its aim."""
 _AT_LEAST = r"(?:at least |at most |up to |no more than |not more than )?"
 
 
@@ -66,19 +68,16 @@ class StatementQuestions:
         self._names = frozenset(re.findall(r"(?<=[a-z,] )[A-Z][\w'’-]*", document))
         self._kinds = frozenset(patterns)
         self._rows: dict[str, list[Fact]] = {}
-        for fact, row in table_facts([line for line in document.split("\n") if len(line) <= _LONGEST_TEXT]):
+        lines = document.split("\n")
+        for fact, row in (*table_facts([line for line in lines if len(line) <= _LONGEST_TEXT]), *layout_facts(lines)):
             self._rows.setdefault(row, []).append(fact)
         self._spans = {kind: patterns[kind] for kind in ("amount", "period", "date") if kind in patterns}
 
     def of(self, text: str) -> list[Statement]:
         """The questions that the sentences of a chunk of the document give, in order."""
         made: dict[str, Statement] = {}
-        lines = [line for line in text.split("\n") if not grammar.UNDERLINE.fullmatch(line)]
-        for line, following in pairwise([*lines, ""]):
-            of_layout = (*_labels(line), *_asking_headings(line, following)) if len(line) <= _LONGEST_TEXT else ()
-            of_layout += tuple(
-                Statement(fact.rule, fact.question, fact.answer, line) for fact in self._rows.get(line, ())
-            )
+        for line in text.split("\n"):
+            of_layout = [Statement(fact.rule, fact.question, fact.answer, line) for fact in self._rows.get(line, ())]
             for statement in (*of_layout, *self._of_line(line)):
                 if complete := self._complete(statement):
                     made.setdefault(complete.question, complete)
@@ -86,19 +85,31 @@ class StatementQuestions:
 
     def _of_line(self, line: str) -> Iterator[Statement]:
         follows_end, before = True, ""  # otherwise the sentence is an item of a list
-        for sentence in sentences(line):
+        said = sentences(line)
+        for sentence, following in zip(said, [*said, ""][1:], strict=True):
             is_text = len(sentence) <= _LONGEST_TEXT and len(sentence.split()) <= _LONGEST_SENTENCE
             if follows_end and sentence.endswith(".") and is_text:
-                body, source = grammar.CAPTION.sub("", grammar.ITEM.sub("", sentence)).strip()[:-1], sentence
+                body = grammar.plain(grammar.CAPTION.sub("", grammar.ITEM.sub("", sentence))).strip()[:-1]
+                body, source = grammar.PREAMBLE.sub("", body), sentence
                 if whole := with_subject(body, before):
                     body, source = whole, f"{before} {sentence}"
                 if body and (body[0].isalpha() or body[0] in grammar.QUOTES) and not _is_odd(body):
                     for predicate in split_predicates(body):
                         for made in self._of_sentence(predicate):
+                            if made.rule == "instruction" and grammar.GOES_ON.match(following):
+                                continue  # the first of several steps
                             yield Statement(made.rule, made.question, made.answer, source, made.kind)
             follows_end, before = sentence.rstrip("\"'”’)").endswith((".", "!", "?")), sentence
 
     def _of_sentence(self, body: str) -> Iterator[Statement]:
+        main, where = body.removesuffix(" by default"), "by default"
+        if match := grammar.WHERE_TRUE.fullmatch(body):
+            main, where = match["main"], _small(match["lead"])
+        if main != body:
+            for made in self._of_sentence(main):
+                if made.rule not in ("heading", "instruction", "outcome"):
+                    yield replace(made, question=f"{made.question} {where}")
+            return
         yield from self._definitions(body)
         yield from self._roles(body)
         yield from _instructions(body)
@@ -114,6 +125,8 @@ class StatementQuestions:
         if lead and grammar.IMPERATIVE.match(main):
             if len(content(lead)) > 1 and (aim := _aim(lead)):
                 yield Statement("instruction", f"How do you {aim}", main)
+            elif len(content(lead)) > 1 and (match := _by_hand(main)):
+                yield Statement("instruction", f"How do you {match['aim']} {_small(lead)}", match["act"])
             elif len(content(lead)) > 1 and not lead.startswith(("Without", "Except", "Within", "For ")):
                 yield Statement("instruction", f"What should you do {_small(lead)}", main)
             return
@@ -248,7 +261,9 @@ class StatementQuestions:
         shapes = (grammar.STARTS_AS_CLAUSE, grammar.VAGUE_SUBJECT, *self._spans.values())
         if any(shape.match(subject) for shape in shapes) or parts[-1] in grammar.UNFINISHED:
             return ""
-        if grammar.FINITE.search(subject) or grammar.CAPTIONED.search(subject) or "but" in parts:
+        if "but" in parts or "yet" in parts or "by default" in subject:  # holds a verb that is not known
+            return ""
+        if grammar.FINITE.search(subject) or grammar.CAPTIONED.search(subject):
             return ""
         first, *others = parts
         if not others and first.capitalize() in (*grammar.DETERMINERS, "You"):
@@ -306,15 +321,16 @@ class StatementQuestions:
 
     def _complete(self, made: Statement) -> Statement | None:
         """A question with its question mark, its answer without a clause that follows; None if it is not good alone."""
-        is_definition = made.rule in ("meaning", "heading", "definition", "label")
-        answer = grammar.NEXT_CLAUSE.split(" ".join(made.answer.split()))[0].strip(" ,;")
+        is_definition = made.rule in ("meaning", "heading", "definition", "label", "list")
+        answer = grammar.plain(made.answer)
+        answer = grammar.NEXT_CLAUSE.split(answer)[0].strip(" ,;") if made.rule != "heading" else answer
         if made.rule == "outcome":
             answer = answer.split(", so ")[0]
-        elif made.rule not in ("condition", "instruction", "duty", "meaning", "heading", "label", "table"):
+        elif made.rule not in ("condition", "instruction", "duty", "meaning", "heading", "label", "table", "list"):
             answer = grammar.NEXT_PREDICATE.split(answer)[0]
         if not is_definition and made.rule != "adjunct" and grammar.SECOND_CLAUSE.search(answer):
             return None
-        question = self._with_name(_plain(made.question)) + "?"
+        question = self._with_name(grammar.plain(made.question)) + "?"
         question = question[0].upper() + question[1:]
         # Two sentences, the second begun with a small letter; or a word that stands for another.
         if question.endswith((".?", " one?", " ones?")) or re.match(
@@ -326,12 +342,15 @@ class StatementQuestions:
                 return None
         asked = frozenset(re.findall(r"\w+", grammar.OPENING.sub("", question, count=1).lower()))
         about = frozenset(content(question))
-        is_vague = len(about) < {"object": 3, "duty": 3, "definition": 1}.get(made.rule, 2)
+        is_vague = len(about) < {"object": 3, "duty": 3, "definition": 1, "label": 1, "default": 1}.get(made.rule, 2)
         if made.rule in ("object", "habit", "relation", "duty"):
             is_vague = is_vague or any(each.search(question) for each in (grammar.DEFINITE, grammar.UNTOLD))
         if (made.rule == "definition" and grammar.OPINION.match(answer)) or re.search(r"\bthat [a-z]+$", answer):
             return None
-        is_trivial = about <= frozenset(content(answer)) or (answer.isalpha() and answer.islower())
+        is_trivial = about <= frozenset(content(answer)) and made.rule not in ("heading", "label")
+        is_trivial = is_trivial or (answer.isalpha() and answer.islower() and made.rule != "default")
+        if re.search(r"if you (?:want|wish|like) to be\b|^What do(?:es)? \S+ use\?", question):
+            return None
         if (asked & grammar.VOID and made.rule != "heading") or is_vague or is_trivial:
             return None
         size = len(answer.split())
@@ -347,27 +366,6 @@ class StatementQuestions:
         return grammar.SELF.sub(lambda m: f"the {self.name}" if m["noun"].lower() == last else m[0], question)
 
 
-def _labels(line: str) -> Iterator[Statement]:
-    """A list item that explains an option or a term."""
-    label = grammar.LABEL.fullmatch(line)
-    if label and len(sentences(label["text"])) == 1:
-        name = f"`{label['code']}`" if label["code"] else f"“{label['name']}”"
-        yield Statement("label", f"What does the document say about {name}", label["text"].rstrip("."), line)
-
-
-def _asking_headings(line: str, following: str) -> Iterator[Statement]:
-    """A heading that is a question is answered by what stands below it."""
-    heading = grammar.ITEM.sub("", line).strip().strip("*_")
-    first = next(iter(sentences(following[:_LONGEST_TEXT])), "")
-    if (
-        heading.endswith("?")
-        and grammar.ASKING.match(heading)
-        and first.endswith(".")
-        and not grammar.ITEM.match(first)
-    ):
-        yield Statement("heading", heading[:-1], first[:-1], first)
-
-
 def _instructions(body: str) -> Iterator[Statement]:
     """Of "Run x to update y": how y is updated."""
     if not grammar.IMPERATIVE.match(body) or not body[0].isupper():
@@ -379,8 +377,9 @@ def _instructions(body: str) -> Iterator[Statement]:
         if _is_phrase(when["act"]) and clear and when["act"].split()[-1] not in grammar.NOT_BEFORE_ADJUNCT:
             yield Statement("instruction", f"What should you do {when['when']}", when["act"])
         return
-    aims = r"(?P<act>[^,;:]+?) (?:in order )?to (?P<aim>[a-z]+ (?:an?|the|your|all|any|[a-z]+s) .+)"
-    match = re.fullmatch(aims, body)
+    match = _AIMS.fullmatch(body)
+    if match and re.search(r"(?:ed|able|enough|as)$", match["act"]):  # "a group used to": belongs together
+        return
     takes_infinitive = re.match(r"(?:Make sure|Ensure|Refer|Go|Do not|See|Ask|Try|Tell)\b", body)
     if match and _is_phrase(match["act"]) and not takes_infinitive and not match["aim"].startswith("be "):
         yield Statement("instruction", f"How do you {match['aim']}", match["act"])
@@ -393,21 +392,23 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
     if re.search(r"\b(?:the|an?|of|in|for|with|to|by|and|or)$", subject):  # "the report": a noun after all
         return
     is_broad = verb in ("support", "provide", "offer") and " " not in subject
-    if is_broad or re.match(r"(?:some|many|most|other)\b", subject, re.I):
+    if is_broad:
         return  # one thing of several
-    if verb == "include" and re.match(r"an?\b", rest):
-        return
     if (do == "do" and subject != "you" and not subject.endswith("s")) or re.match(PERIOD, rest):
         return
     if verb == "need" and particle == "to":
         if lead and not rest.startswith("be "):
             yield Statement("condition", f"What {do} {subject} need to do{after}", rest)
-    elif verb in ("allow", "enable") and (given := re.match(r"(?P<whom>you|[a-z]+s) to (?P<act>[a-z]+ .+)", rest)):
-        yield Statement("habit", f"What {do} {subject} {verb} {given['whom']} to do{after}", given["act"])
-    elif particle != grammar.PARTICLES.get(verb, "") or (
-        verb in ("grant", "offer", "allow") and grammar.GIVEN_TO.match(rest)
+    elif (
+        particle != grammar.PARTICLES.get(verb, "")
+        or (verb in ("grant", "offer", "allow") and grammar.GIVEN_TO.match(rest))
+        or (match["verb"] in grammar.WORKS and not grammar.OBJECT.match(rest))
+        or re.match(r"(?:some|many|most|several|certain|few|other)\b", subject, re.I)
+        or (verb in ("contain", "include") and re.match(r"an? ", rest))
     ):
         return
+    elif verb in ("allow", "enable") and (given := re.fullmatch(r"(?P<who>you|[a-z]+s) to (?P<act>[a-z].+)", rest)):
+        yield Statement("habit", f"What {do} {subject} {verb} {given['who']} to do{after}", given["act"])
     elif not lead and not particle and grammar.ADJUNCT.search(rest):
         yield from _adjuncts(f"{do} {subject}", f"{verb} {rest}")
     elif (
@@ -419,9 +420,10 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
 def _outcomes(lead: str, main: str) -> Iterator[Statement]:
     """What happens if something is so."""
     is_clause = re.match(r"(?:If|When|Once|After) (?!\w+(?:ing|ed)\b)[^,]+$", lead) and len(lead.split()) > 3
+    if re.search(r"\b(?:can|could|may|might) be\b|^(?:your|you) (?:can|could|may|might)\b", main):
+        return  # a way out, no result
     wished = grammar.INTENTION.search(lead) or re.search(r" (?:should|must)(?: not)? ", lead)
-    is_advice = re.match(r"you (?:may|might|could|can) (?:also )?(?:want|wish|need|like)\b", main)
-    if not is_clause or wished or is_advice or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
+    if not is_clause or wished or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
         return
     if grammar.BEGINS_PHRASE.match(main) and not grammar.STARTS_AS_CLAUSE.match(main) and not main.startswith("I "):
         yield Statement("outcome", f"What happens {_small(lead)}", main)
@@ -448,6 +450,8 @@ def _split_lead(body: str) -> tuple[str, str]:
         return "", body
     for comma in list(re.finditer(r", (?:then )?", body))[:2]:
         lead, main = body[: comma.start()], body[comma.end() :]
+        if re.match(r"For (?:example|instance)\b|(?:If|When) (?:only for|so|not|any)\b", lead):
+            return "", ""
         if 3 <= len(lead.split()) <= 20 and not re.match(r"(?:and|or|but|which|who|provided|including|as)\b", main):
             return lead, main
     return "", ""
@@ -459,6 +463,13 @@ def _aim(lead: str) -> str:
         if lead.startswith(to):
             return lead.removeprefix(to)
     return ""
+
+
+def _by_hand(main: str) -> re.Match[str] | None:
+    """Of "click Edit to change a rule": the act, and its aim."""
+    match = _AIMS.fullmatch(main)
+    is_act = match and re.match(r"(?:click|press|select|choose|open|run|type|enter|go|tap|set)\b", match["act"], re.I)
+    return match if match and is_act and _is_phrase(match["act"]) else None
 
 
 def _is_phrase(text: str) -> bool:
@@ -477,12 +488,6 @@ def _is_odd(text: str) -> bool:
     """Whether brackets or quotation marks are open, or the text was set in columns or has blanks to fill in."""
     unpaired = any(text.count(a) != text.count(b) for a, b in (("(", ")"), ("“", "”")))
     return unpaired or text.count('"') % 2 == 1 or text.count("`") % 2 == 1 or grammar.ODD.search(text) is not None
-
-
-def _plain(text: str) -> str:
-    for pattern, plain in grammar.MARKUP:
-        text = pattern.sub(plain, text)
-    return " ".join(text.split())
 
 
 def _own_name(document: str) -> str:

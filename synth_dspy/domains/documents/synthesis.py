@@ -20,6 +20,7 @@ from synth_dspy.domains.documents.roundtrip import (
     SpanRoundTrip,
 )
 from synth_dspy.domains.documents.spans import excerpt, find_spans, with_context
+from synth_dspy.domains.documents.statement_grammar import plain
 from synth_dspy.domains.documents.synthesizer import SAMPLING, Synthesizer, sentences_of
 from synth_dspy.domains.documents.units import DocumentUnit, StatementUnit, TransferredUnit
 from synth_dspy.synthesis.cues import Cues
@@ -28,7 +29,12 @@ from synth_dspy.synthesis.dedup import NearDuplicate
 from synth_dspy.synthesis.filters import AsksForKind, Grounded, TopicInSource, WellFormedQuestion, common_words
 from synth_dspy.synthesis.text import content
 
-_OF_RULES = frozenset(content("the period and the rate, the name of, what the table gives under, what you should do"))
+_OF_RULES = frozenset(
+    content(
+        "the period and the rate, the name of, what the table gives under, what you should do, what happens, "
+        "the default, what is meant"
+    )
+)
 """Words that the rules for statements put into questions."""
 STATED = 0.5
 """Share of the questions to learn from that are made by rule."""
@@ -140,7 +146,7 @@ class DocumentSynthesis:
             WellFormedQuestion(),
             AsksForKind(self.asks),
             TopicInSource(self.cues),
-            Grounded(common, document),
+            Grounded(common, document, read=plain),
             relevant,
         ]
 
