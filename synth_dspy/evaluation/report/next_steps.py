@@ -153,7 +153,7 @@ def _use(best: str, folder: Path) -> Iterator[Step]:
         code = f"import synth_dspy; print(synth_dspy.load({str(program)!r})({_example_arguments(folder)}).answer)"
         # Double quotes where the shell finds nothing in them to replace: the code has single ones.
         quoted = shlex.quote(code) if re.search(r'[$`"\\!]', code) else f'"{code}"'
-        yield Step(f"Ask {best}; in Python, `synth_dspy.load` gives the same program.", f"python -c {quoted}")
+        yield Step(f"Ask {best}; in Python, synth_dspy.load gives the same program.", f"python -c {quoted}")
     yield Step(
         f"See whether {best} is worth its latency, memory and cost, and which licences it depends on.",
         f"python -m synth_dspy.choose {_quoted(folder)}",
