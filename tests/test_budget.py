@@ -13,6 +13,7 @@ import pytest
 from applied import workspace_with_program
 from servers import Behaviour, Server, serving
 
+from synth_dspy import compile_task
 from synth_dspy.cli import compile as cli
 from synth_dspy.core.budget import Budget
 from synth_dspy.core.errors import BudgetReached, SetupError
@@ -250,8 +251,11 @@ def test_a_compile_whose_time_is_up_loads_no_model_and_can_be_resumed(
             with pytest.raises(BudgetReached, match=r"of 1e-06 minutes .*--resume \S+ with a higher") as stopped:
                 cli.main(["ask", *models, "--max-minutes", "1e-6"])
         (run,) = (word.strip("'`") for word in str(stopped.value).split() if "/runs/ask/" in word)
+        with pytest.raises(SetupError, match=r"was started with another evaluation\.arms: leave it out of the call"):
+            compile_task("ask", resume=run, arms=["random_search"], max_minutes=60)
+        compile_task("ask", resume=run, arms=["bootstrap"], max_minutes=60)
+        assert (Path(run) / "results.json").is_file()
         assert cli.main(["ask", "--resume", run, "--max-minutes", "60"]) == 0
-    assert (Path(run) / "results.json").is_file()
 
 
 def test_a_compile_stops_at_its_budget_and_goes_on_with_more(

@@ -372,7 +372,9 @@ class TestProgram:
         }.items():
             with pytest.raises(SetupError, match=f"started with another {name}, .*: leave out resume= to start a new"):
                 synth_dspy.compile_task(**{**same, name: other}, workspace=tmp_path, resume=run.folder)
-        again = synth_dspy.compile_task(**same, workspace=tmp_path, resume=run.folder, **settings(server))
+        again = synth_dspy.compile_task(
+            **same, workspace=tmp_path, resume=run.folder, max_minutes=60, **settings(server)
+        )
         assert again.results == run.results, "the call as it was, with resume="
         with pytest.raises(SetupError, match=r"started with another evaluation\.arms: leave it out"):
             synth_dspy.compile_task(**same, workspace=tmp_path, resume=run.folder, arms=["random_search"])

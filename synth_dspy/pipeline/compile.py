@@ -145,7 +145,8 @@ def compile_task(
         workspace: the folder with the task; by default the nearest one.
         runs_folder: folder for the runs; by default `runs` in the workspace.
         resume: the folder of a stopped run, or its id, to resume with its own settings. The task, or the program,
-            trainset and metric, must be the same, and so must settings that are given again.
+            trainset and metric, must be the same, and so must settings that are given again, but max_usd and
+            max_minutes.
         **settings: other settings of the run, by section as in its TOML: `training={"minutes": 5}`,
             `evaluation={"held_out": 40}`, `task={"documents": "..."}`, `seed=1`.
 
@@ -179,16 +180,17 @@ def compile_task(
     before = read_toml(Path(config), model) if config is not None else model()
     whole = absolute(_merged(before, given, model))
     if resume is not None:
-        if isinstance(task, str):
-            return resume_run(task, str(resume), runs_folder, Caller())
         names = [
             f"{key}.{name}" if name else key
             for key, value in given.items()
             for name in (value if isinstance(value, Mapping) else ("",))
         ]
         repeated = {name: _setting(whole, name) for name in names if name != "runs"}
+        limits: dict[str, Any] = {name: repeated.pop(name) for name in ("max_usd", "max_minutes") if name in repeated}
+        if isinstance(task, str):
+            return resume_run(task, str(resume), runs_folder, Caller(), limits=limits, repeated=repeated)
         kept_in = here / Path(runs_folder or model().runs_here).expanduser()
-        return _resume_in_memory(str(resume), kept_in, name, here, task, in_memory, repeated)
+        return _resume_in_memory(str(resume), kept_in, name, here, task, in_memory, repeated, limits)
     return start(here, name, whole, task=None if isinstance(task, str) else task, given=in_memory)
 
 
@@ -244,6 +246,7 @@ def resume_run(
     *,
     typed: str = "",
     limits: Mapping[str, float | None] | None = None,
+    repeated: Mapping[str, Any] | None = None,
 ) -> Run:
     """Resume a run that was stopped.
 
@@ -254,6 +257,7 @@ def resume_run(
         caller: what a run that somebody else started is allowed.
         typed: the command, for the report.
         limits: `max_usd` and `max_minutes` in place of the run's own.
+        repeated: settings by name, which must be the run's.
 
     Raises:
         SetupError: there is no such run, it is one of another task, or it asks for more than the caller allows.
@@ -275,6 +279,7 @@ def resume_run(
     model = compile_settings(workspaces.task_file(here, name))
     kept_in = Path(folder or model().runs_here).expanduser()
     run, config = runs.resume(here / kept_in, name, str(path) if by_path else given, model)
+    _check_repeated(run, config, repeated or {})
     run.resume_command = shlex.join([*shlex.split(run.resume_command), *caller.arguments()])
     own = runs.is_own(run, here)
     if own and copy is None and (copy := _copy_of(run, config.runs)) is not None:
@@ -319,11 +324,12 @@ def _resume_in_memory(
     here: Path,
     task: Task | None,
     hashes: Mapping[str, str],
-    settings: Mapping[str, Any],
+    repeated: Mapping[str, Any],
+    limits: Mapping[str, float | None],
 ) -> Run:
     """Resume a run of a task that no file declares: an id is one among the runs of its name in `kept_in`.
 
-    What the program came with, by its hashes, and the settings that the call names must be the run's.
+    What the program came with, by its hashes, and the settings that the call names must be the run's, but its limits.
     """
     copy = address_of(given)
     path, by_path = _named(given) if copy is None else (_fetch_run(copy, here), True)
@@ -332,13 +338,19 @@ def _resume_in_memory(
     run, config = runs.resume(kept_in, name, str(path) if by_path else given, CompileConfig)
     run.resume_command, run.in_memory = _call(run), True
     check_given(run.folder, hashes)
-    if other := [name for name, value in settings.items() if value != _setting(config, name)]:
+    _check_repeated(run, config, repeated)
+    config = config.model_copy(update=dict(limits))
+    limit_access(share=config.share)
+    return _finish(here, run, config, task, _typed(config), copy or _copy_of(run, config.runs))
+
+
+def _check_repeated(run: runs.Run, config: CompileConfig, repeated: Mapping[str, Any]) -> None:
+    """Check that settings are the run's."""
+    if other := [name for name, value in repeated.items() if value != _setting(config, name)]:
         raise SetupError(
             f"The run {run.folder} was started with another {other[0]}: leave it out of the call, or leave out resume= "
             "to start a new run."
         )
-    limit_access(share=config.share)
-    return _finish(here, run, config, task, _typed(config), copy or _copy_of(run, config.runs))
 
 
 def _setting(config: CompileConfig, name: str) -> Any:
