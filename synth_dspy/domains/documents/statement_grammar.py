@@ -25,7 +25,7 @@ POINTING: Final = re.compile(
 POINTING_ANSWER: Final = re.compile(
     r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b"
     r"|\w+ (?:it|them|this|these|so|then|there|here)[.!]?$|the same\b"
-    r"|(?:if|when|once|until|after|before)\b.* (?:it|them)$|.* that number$",
+    r"|(?:if|when|once|until|after|before)\b.* (?:it|them)$|.* that [a-z]+$|if you (?:prefer|like|wish|want)$",
     re.I,
 )
 """An answer that points elsewhere: "see Appendix C", "use them", "if you forget it"."""

@@ -156,7 +156,9 @@ class StatementQuestions:
                 return
             if subject == "you" and (aim := _aim(lead)):
                 yield Statement("instruction", f"How {modal} you{no} {aim}", rest)
-            elif not lead.startswith("Except") and "otherwise" not in lead:
+            elif re.match(r"(?:include|remain|mean|contain|apply)\b", rest):  # nothing that one does
+                return
+            elif not lead.startswith(("Except", "For the avoidance")) and "otherwise" not in lead:
                 yield Statement("condition", f"What {asked} do {_small(lead)}", rest)
             return
         if time := self._time_before(rest):
@@ -413,9 +415,9 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
 def _outcomes(lead: str, main: str) -> Iterator[Statement]:
     """What happens if something is so."""
     is_clause = re.match(r"(?:If|When|Once|After) (?!\w+(?:ing|ed)\b)[^,]+$", lead) and len(lead.split()) > 3
-    if re.search(
-        r"\b(?:can|could|may|might) be\b|^(?:your|you) (?:can|could|may|might)\b", main
-    ):  # a way out, no result
+    # A wish, and what can be done: no cause, and no effect of one.
+    is_choice = re.search(r"\b(?:can|could|may|might) be\b|^you (?:can|could|may|might)\b", main) is not None
+    if is_choice or re.match(r"\w+ you would (?:like|rather|prefer)\b", lead):
         return
     if not is_clause or grammar.INTENTION.search(lead) or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
         return
