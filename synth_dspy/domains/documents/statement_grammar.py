@@ -25,7 +25,7 @@ POINTING: Final = re.compile(
 POINTING_ANSWER: Final = re.compile(
     r"(?:it|and|or|they|this|these|that|those|such|he|she|see|consult|refer to)\b"
     r"|\w+ (?:it|them|this|these|so|then|there|here)[.!]?$|(?:do|try|use) (?:that|so)\b|the same\b"
-    r"|(?:if|when|once|until|after|before)\b.* (?:it|them)$|.* that number$"
+    r"|(?:if|when|once|until|after|before)\b.* (?:it|them)$|.* that [a-z]+$"
     r"|(?:if|when|as) you (?:prefer|like|wish|want|need|choose)\b"
     r"|.*\b(?:his or her|(?:previous|preceding) sentence|hereinafter)\b",
     re.I,

@@ -156,7 +156,9 @@ class StatementQuestions:
                 return
             if subject == "you" and (aim := _aim(lead)):
                 yield Statement("instruction", f"How {modal} you{no} {aim}", rest)
-            elif not lead.startswith("Except") and "otherwise" not in lead:
+            elif re.match(r"(?:include|remain|mean|contain|apply)\b", rest):  # nothing that one does
+                return
+            elif not lead.startswith(("Except", "For the avoidance")) and "otherwise" not in lead:
                 yield Statement("condition", f"What {asked} do {_small(lead)}", rest)
             return
         if time := self._time_before(rest):
@@ -345,7 +347,7 @@ class StatementQuestions:
         is_vague = len(about) < {"object": 3, "duty": 3, "definition": 1, "label": 1, "default": 1}.get(made.rule, 2)
         if made.rule in ("object", "habit", "relation", "duty"):
             is_vague = is_vague or any(each.search(question) for each in (grammar.DEFINITE, grammar.UNTOLD))
-        if (made.rule == "definition" and grammar.OPINION.match(answer)) or re.search(r"\bthat [a-z]+$", answer):
+        if made.rule == "definition" and grammar.OPINION.match(answer):
             return None
         is_trivial = about <= frozenset(content(answer)) and made.rule not in ("heading", "label")
         is_trivial = is_trivial or (answer.isalpha() and answer.islower() and made.rule != "default")
@@ -420,8 +422,10 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
 def _outcomes(lead: str, main: str) -> Iterator[Statement]:
     """What happens if something is so."""
     is_clause = re.match(r"(?:If|When|Once|After) (?!\w+(?:ing|ed)\b)[^,]+$", lead) and len(lead.split()) > 3
-    if re.search(r"\b(?:can|could|may|might) be\b|^(?:your|you) (?:can|could|may|might)\b", main):
-        return  # a way out, no result
+    # A wish, and what can be done: no cause, and no effect of one.
+    is_choice = re.search(r"\b(?:can|could|may|might) be\b|^(?:your|you) (?:can|could|may|might)\b", main) is not None
+    if is_choice or re.match(r"\w+ you would (?:like|rather|prefer)\b", lead):
+        return
     wished = grammar.INTENTION.search(lead) or re.search(r" (?:should|must)(?: not)? ", lead)
     if not is_clause or wished or not re.search(rf"{grammar.FINITE.pattern}|[a-z]s\b", main):
         return

@@ -225,6 +225,10 @@ def test_a_manual_is_asked_for_what_it_states(text: str, question: str, answer: 
         "If you want to be super detailed, you can create all kinds of rules.",
         "You will not recover the data of an account if you forget it.",
         "The place of the file depends on the system.",
+        "Guests can use a wooden bench if you prefer.",
+        "If you would like to switch rooms, the clerk is available at noon.",
+        "If using an external database server, stop that container.",
+        "Upon the launch of the catalogue, the territory will include Canada.",
         "How do I open the page from afar?\nThe page listens here alone, so you can only open it at home.",
     ],
 )
