@@ -156,7 +156,7 @@ class StatementQuestions:
                 return
             if subject == "you" and (aim := _aim(lead)):
                 yield Statement("instruction", f"How {modal} you{no} {aim}", rest)
-            elif re.match(r"(?:include|remain|mean|contain|apply)\b", rest):  # nothing that one does
+            elif re.match(r"(?:include|mean|contain|apply)\b", rest):  # nothing that one does
                 return
             elif not lead.startswith(("Except", "For the avoidance")) and "otherwise" not in lead:
                 yield Statement("condition", f"What {asked} do {_small(lead)}", rest)
