@@ -84,9 +84,10 @@ class Production:
         folds: int = 1,
         judge: str = "reference",
         quick: bool = False,
-        task: str = TASK,
+        task: str = "",
     ) -> None:
         self.here, self.server = here, server
+        task = task or TASK  # looked up now: tests replace it
         (here / "programs").mkdir()
         (here / "programs" / "__init__.py").touch()
         (here / "programs" / "tickets.py").write_text(task)
