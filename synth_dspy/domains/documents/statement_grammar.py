@@ -36,10 +36,10 @@ OPINION: Final = re.compile(
 )
 """What is said of a thing in praise of it does not define it."""
 UNTOLD: Final = re.compile(
-    r"\b(?:the|an?|your) (?:actual|example|same|whole|corresponding|relevant|associated|related|respective|resulting|"
-    r"original|given|current|concrete|desired|appropriate) [a-z]+"
+    r"\b(?:the|an?|your) (?:actual|example|whole|relevant|associated|related|original|given|current|desired|"
+    r"appropriate) [a-z]+"
 )
-"""A thing that the sentences before have told of."""
+"""A thing that the sentences before have told of; "the same", "the resulting" are void in any question."""
 DEFINITE: Final = re.compile(
     r"^W\w+ (?:must|shall|should|may|can|will|do|does|is|are|was|were) the [a-z]+"
     r"(?: of the (?:file|folder|page|option|value|command|setting|field|list|item|button|window|screen|box|script))?"

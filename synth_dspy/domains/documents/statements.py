@@ -393,9 +393,8 @@ def _habits(lead: str, subject: str, match: re.Match[str]) -> Iterator[Statement
     do, after = "do" if match["verb"] == verb else "does", f" {_small(lead)}" if lead else ""
     if re.search(r"\b(?:the|an?|of|in|for|with|to|by|and|or)$", subject):  # "the report": a noun after all
         return
-    is_broad = verb in ("support", "provide", "offer") and " " not in subject
-    if is_broad:
-        return  # one thing of several
+    if verb in ("support", "provide", "offer") and " " not in subject:  # one thing of several
+        return
     if (do == "do" and subject != "you" and not subject.endswith("s")) or re.match(PERIOD, rest):
         return
     if verb == "need" and particle == "to":
